@@ -1,0 +1,1 @@
+"""From text to batches: corpora, tokenizers, the binarised store and batch plans."""

@@ -1,0 +1,1 @@
+"""From logits to text: search, the translator and its line contract, evaluation."""

@@ -1,0 +1,37 @@
+"""The errors a user can cause: one sentence that names the thing, and a hint that can be pasted."""
+
+
+class MTKitError(Exception):
+    """What went wrong in one sentence, and what to do about it.
+
+    The command line prints both and exits with `exit_code`; nothing else is caught there.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MTKitError):
+    """A command was called in a way that cannot be carried out."""
+
+
+class RecipeError(MTKitError):
+    """A recipe or one of its keys is wrong."""
+
+
+class DataError(MTKitError):
+    """A corpus cannot be read, or is not what it is said to be."""
+
+
+class ModelError(MTKitError):
+    """A model directory is incomplete, damaged or does not fit."""
+
+
+class TrainingError(MTKitError):
+    """Training cannot go on; what was reached so far is kept."""
+
+    exit_code = 1

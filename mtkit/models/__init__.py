@@ -1,0 +1,1 @@
+"""From ids to logits: every translation model behind one interface."""

@@ -1,0 +1,53 @@
+"""The Transformer's decoding state: keys and values that are written once and never moved."""
+
+import torch
+from torch import Tensor
+
+from mtkit.models.seq2seq import reorder
+
+
+class KVCache:
+    """Self-attention keys and values of all hypotheses of a sentence, in one row of slots.
+
+    At step t hypothesis k writes slot t * K + k, and there its keys stay. Which slots a hypothesis
+    may see, those of its own past, is the table `ancestry` [B, K, slots]; a beam that changes its
+    parent changes a row of that table and nothing else. So a beam is a query length here too.
+    """
+
+    def __init__(self, layers: int, beam: int, capacity: int, like: Tensor) -> None:
+        """Room for `capacity` steps; `like` [B, H, S, Dh] gives batch, heads, type and device."""
+        batch, heads, _, head_width = like.shape
+        shape = (batch, heads, capacity * beam, head_width)
+        self.keys = [like.new_empty(shape) for _ in range(layers)]
+        self.values = [like.new_empty(shape) for _ in range(layers)]
+        self.ancestry = torch.zeros(
+            batch, beam, capacity * beam, dtype=torch.bool, device=like.device
+        )
+        self.own = torch.eye(beam, dtype=torch.bool, device=like.device)  # [K, K]
+        self.beam = beam
+        self.length = 0
+
+    def begin_step(self) -> Tensor | None:
+        """Open the slots of this step; the slots each hypothesis sees [B, K, slots], None: all."""
+        first, self.length = self.length * self.beam, self.length + 1
+        if self.beam == 1:
+            return None
+        self.ancestry[:, :, first : first + self.beam] = self.own
+        return self.ancestry[:, :, : first + self.beam]
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write this step's keys and values [B, H, K, Dh]; all so far [B, H, slots, Dh]."""
+        last = self.length * self.beam
+        self.keys[layer][:, :, last - self.beam : last] = keys
+        self.values[layer][:, :, last - self.beam : last] = values
+        return self.keys[layer][:, :, :last], self.values[layer][:, :, :last]
+
+    def select(self, sentences: Tensor) -> None:
+        self.keys = [keys.index_select(0, sentences) for keys in self.keys]
+        self.values = [values.index_select(0, sentences) for values in self.values]
+        self.ancestry = self.ancestry.index_select(0, sentences)
+
+    def follow(self, parents: Tensor) -> None:
+        if self.beam > 1:
+            used = self.length * self.beam
+            self.ancestry[:, :, :used] = reorder(self.ancestry[:, :, :used], parents)
