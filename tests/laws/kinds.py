@@ -1,0 +1,100 @@
+"""Every kind of model that the laws hold for, small enough to check by exhaustion."""
+
+import torch
+
+from mtkit.models.build import build
+from mtkit.models.seq2seq import Seq2Seq
+from mtkit.recipe import ModelSection, RecurrentSection, TransformerSection
+
+SOURCE_SIZE, TARGET_SIZE = 11, 13
+
+# Dropout stays on in the sections: evaluation mode must switch it off.
+_RNN = RecurrentSection(
+    kind="recurrent", width=6, embedding=5, encoder_layers=1, decoder_layers=1, dropout=0.5
+)
+_TRANSFORMER = TransformerSection(
+    kind="transformer",
+    width=8,
+    heads=2,
+    feed_forward=10,
+    encoder_layers=2,
+    decoder_layers=2,
+    dropout=0.5,
+    attention_dropout=0.3,
+    activation_dropout=0.3,
+)
+
+
+def _rnn(**changes: object) -> RecurrentSection:
+    return RecurrentSection.model_validate(_RNN.model_dump() | changes)
+
+
+def _transformer(**changes: object) -> TransformerSection:
+    return TransformerSection.model_validate(_TRANSFORMER.model_dump() | changes)
+
+
+KINDS: dict[str, ModelSection] = {
+    "rnn-context": _rnn(cell="rnn", memory="context", bidirectional=False),
+    "gru-context-both-ways": _rnn(cell="gru", memory="context", tied_embeddings=False),
+    "lstm-context-deep-reversed": _rnn(
+        cell="lstm",
+        memory="context",
+        bidirectional=False,
+        reverse_source=True,
+        encoder_layers=3,
+        decoder_layers=3,
+    ),
+    "lstm-context-bridged-up": _rnn(cell="lstm", memory="context", decoder_layers=2),
+    "gru-context-bridged-down": _rnn(
+        cell="gru", memory="context", bidirectional=False, encoder_layers=2
+    ),
+    "gru-additive-both-ways": _rnn(cell="gru", memory="additive"),
+    "lstm-additive-fed": _rnn(
+        cell="lstm", memory="additive", bidirectional=False, input_feeding=True
+    ),
+    "lstm-general-deep": _rnn(cell="lstm", memory="general", encoder_layers=2, decoder_layers=2),
+    "lstm-general-fed-deep-reversed": _rnn(
+        cell="lstm",
+        memory="general",
+        input_feeding=True,
+        reverse_source=True,
+        encoder_layers=2,
+        decoder_layers=2,
+        tied_embeddings=False,
+    ),
+    "lstm-dot-one-width": _rnn(cell="lstm", memory="dot", bidirectional=False, embedding=6),
+    "rnn-dot-fed": _rnn(cell="rnn", memory="dot", input_feeding=True, decoder_layers=2),
+    "rnn-concat-deep-reversed": _rnn(
+        cell="rnn", memory="concat", reverse_source=True, encoder_layers=2, decoder_layers=2
+    ),
+    "gru-concat-fed-deep": _rnn(
+        cell="gru", memory="concat", input_feeding=True, encoder_layers=2, decoder_layers=2
+    ),
+    "transformer-pre-all": _transformer(norm="pre", tied_embeddings="all"),
+    "transformer-pre-none-gelu": _transformer(
+        norm="pre", tied_embeddings="none", activation="gelu", decoder_layers=1
+    ),
+    "transformer-post-all": _transformer(norm="post", tied_embeddings="all", encoder_layers=1),
+    "transformer-post-target": _transformer(norm="post", tied_embeddings="target"),
+    "transformer-no-positions": _transformer(positions=False, tied_embeddings="target", heads=1),
+}
+
+
+def tiny_model(
+    name: str, seed: int = 0, source_size: int = SOURCE_SIZE, target_size: int = TARGET_SIZE
+) -> Seq2Seq:
+    """The model of this kind in float64 and evaluation mode, with weights of this seed.
+
+    Noise on every weight: no bias that starts at zero hides a mistake, and no two logits are equal.
+    Where one matrix serves both languages, the source vocabulary is as large as the target's.
+    """
+    section = KINDS[name]
+    if isinstance(section, TransformerSection) and section.tied_embeddings == "all":
+        source_size = target_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build(section, source_size, target_size).double().eval()
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(torch.randn_like(weight), alpha=0.3)
+    return model
