@@ -52,7 +52,9 @@ class TokenizerSection(Section):
     kind: Literal["unigram", "bpe", "char", "word"] = Field(
         "bpe", description="Kudo 2018 (unigram), Sennrich et al. 2016 (bpe), characters, words"
     )
-    vocabulary: int = Field(8000, ge=8, description="size of the vocabulary, special tokens included")
+    vocabulary: int = Field(
+        8000, ge=8, description="size of the vocabulary, special tokens included"
+    )
     joint: bool = Field(True, description="one tokenizer for both languages")
     byte_fallback: bool = Field(
         True, description="spell unknown characters as bytes, so that nothing is unknown"
@@ -64,7 +66,7 @@ class TokenizerSection(Section):
         0.0,
         ge=0,
         le=1,
-        description="BPE-dropout probability (bpe) or subword-regularisation alpha (unigram); 0: off",
+        description="BPE-dropout probability (bpe), subword-regularisation alpha (unigram); 0: off",
     )
     sample_lines: int = Field(
         2_000_000, ge=1, description="most lines a side that the tokenizer is trained on"
@@ -116,7 +118,9 @@ class TransformerSection(Section):
     tied_embeddings: Literal["none", "target", "all"] = Field(
         "all", description="share target embedding and projection, or these and the source's"
     )
-    positions: bool = Field(True, description="sinusoidal positions; off: the encoder is order-blind")
+    positions: bool = Field(
+        True, description="sinusoidal positions; off: the encoder is order-blind"
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout on embeddings and sublayers")
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on attention weights")
     activation_dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside feed-forward")
@@ -145,7 +149,9 @@ class OptimizerSection(Section):
     epsilon: float = Field(1e-9, gt=0, description="added to denominators (Adam, Adadelta)")
     momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
     rho: float = Field(0.95, gt=0, lt=1, description="Adadelta's decay")
-    weight_decay: float = Field(0.0, ge=0, description="decay of matrices (norms and biases spared)")
+    weight_decay: float = Field(
+        0.0, ge=0, description="decay of matrices (norms and biases spared)"
+    )
     clip: float = Field(
         1.0, ge=0, description="largest norm of the whole gradient (Pascanu et al. 2013); 0: off"
     )
@@ -154,8 +160,8 @@ class OptimizerSection(Section):
 class ScheduleSection(Section):
     """How the learning rate moves with the updates."""
 
-    kind: Literal["constant", "inverse_sqrt", "noam", "cosine", "linear", "plateau", "step"] = Field(
-        "inverse_sqrt", description="shape of the rate after the warm-up"
+    kind: Literal["constant", "inverse_sqrt", "noam", "cosine", "linear", "plateau", "step"] = (
+        Field("inverse_sqrt", description="shape of the rate after the warm-up")
     )
     warmup: int = Field(500, ge=0, description="updates in which the rate rises linearly")
     factor: float = Field(0.5, gt=0, lt=1, description="what plateau and step multiply the rate by")
@@ -193,7 +199,9 @@ class ValidationSection(Section):
     """When the model is scored during training, and by what it is judged."""
 
     every: int = Field(0, ge=0, description="updates between validations; 0: once an epoch")
-    metric: Literal["loss", "bleu", "chrf"] = Field("bleu", description="what the best model is best at")
+    metric: Literal["loss", "bleu", "chrf"] = Field(
+        "bleu", description="what the best model is best at"
+    )
     patience: int = Field(0, ge=0, description="validations without gain before stopping; 0: never")
     sentences: int = Field(
         0, ge=0, description="translate only the first so many when scoring; 0: all"
@@ -208,7 +216,9 @@ class SearchSection(Section):
     length_penalty: float = Field(
         1.0, ge=0, description="alpha of ((5 + length) / 6)^alpha (Wu et al. 2016)"
     )
-    max_length_ratio: float = Field(2.0, gt=0, description="longest output: ratio x source + offset")
+    max_length_ratio: float = Field(
+        2.0, gt=0, description="longest output: ratio x source + offset"
+    )
     max_length_offset: int = Field(20, ge=1, description="longest output: ratio x source + offset")
 
 

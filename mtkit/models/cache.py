@@ -1,6 +1,5 @@
 """The Transformer's decoding state: keys and values that are written once and never moved."""
 
-import torch
 from torch import Tensor
 
 from mtkit.models.seq2seq import reorder
@@ -10,8 +9,9 @@ class KVCache:
     """Self-attention keys and values of all hypotheses of a sentence, in one row of slots.
 
     At step t hypothesis k writes slot t * K + k, and there its keys stay. Which slots a hypothesis
-    may see, those of its own past, is the table `ancestry` [B, K, slots]; a beam that changes its
-    parent changes a row of that table and nothing else. So a beam is a query length here too.
+    may see, those of its own past, is the table `ancestry` [B, 1, K, slots]: 0 for a slot that it
+    sees and -inf for one that it does not, to be added to attention scores. A hypothesis that
+    changes its parent changes a row of that table and nothing else: a beam is a query length.
     """
 
     def __init__(self, layers: int, beam: int, capacity: int, like: Tensor) -> None:
@@ -20,20 +20,19 @@ class KVCache:
         shape = (batch, heads, capacity * beam, head_width)
         self.keys = [like.new_empty(shape) for _ in range(layers)]
         self.values = [like.new_empty(shape) for _ in range(layers)]
-        self.ancestry = torch.zeros(
-            batch, beam, capacity * beam, dtype=torch.bool, device=like.device
-        )
-        self.own = torch.eye(beam, dtype=torch.bool, device=like.device)  # [K, K]
+        hidden = float("-inf")
+        self.ancestry = like.new_full((batch, 1, beam, capacity * beam), hidden)
+        self.own = like.new_full((beam, beam), hidden).fill_diagonal_(0.0)  # [K, K]
         self.beam = beam
         self.length = 0
 
     def begin_step(self) -> Tensor | None:
-        """Open the slots of this step; the slots each hypothesis sees [B, K, slots], None: all."""
+        """Open the slots of this step; what each hypothesis sees [B, 1, K, slots], None: all."""
         first, self.length = self.length * self.beam, self.length + 1
         if self.beam == 1:
             return None
-        self.ancestry[:, :, first : first + self.beam] = self.own
-        return self.ancestry[:, :, : first + self.beam]
+        self.ancestry[..., first : first + self.beam] = self.own
+        return self.ancestry[..., : first + self.beam]
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write this step's keys and values [B, H, K, Dh]; all so far [B, H, slots, Dh]."""
@@ -50,4 +49,5 @@ class KVCache:
     def follow(self, parents: Tensor) -> None:
         if self.beam > 1:
             used = self.length * self.beam
-            self.ancestry[:, :, :used] = reorder(self.ancestry[:, :, :used], parents)
+            past = self.ancestry[:, 0, :, :used]
+            self.ancestry[:, 0, :, :used] = reorder(past, parents)
