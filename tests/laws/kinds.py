@@ -96,5 +96,5 @@ def tiny_model(
         model = build(section, source_size, target_size).double().eval()
         with torch.no_grad():
             for weight in model.parameters():
-                weight.add_(torch.randn_like(weight), alpha=0.3)
+                weight.add_(torch.randn_like(weight), alpha=0.7)
     return model
