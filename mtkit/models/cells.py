@@ -69,7 +69,7 @@ def advance(layer: nn.RNNBase, inputs: Tensor, states: States) -> States:
             reset, keep, new = inputs.chunk(3, -1)
             hidden_reset, hidden_keep, hidden_new = recurrent.chunk(3, -1)
             fresh = torch.tanh(new + torch.sigmoid(reset + hidden_reset) * hidden_new)
-            return (torch.lerp(fresh, hidden, torch.sigmoid(keep + hidden_keep)),)
+            return (fresh + torch.sigmoid(keep + hidden_keep) * (hidden - fresh),)
         case _:
             return (torch.tanh(inputs + recurrent),)
 

@@ -9,28 +9,33 @@ from mtkit.recipe import ModelSection, RecurrentSection, TransformerSection
 SOURCE_SIZE, TARGET_SIZE = 11, 13
 
 # Dropout stays on in the sections: evaluation mode must switch it off.
-_RNN = RecurrentSection(
-    kind="recurrent", width=6, embedding=5, encoder_layers=1, decoder_layers=1, dropout=0.5
-)
-_TRANSFORMER = TransformerSection(
-    kind="transformer",
-    width=8,
-    heads=2,
-    feed_forward=10,
-    encoder_layers=2,
-    decoder_layers=2,
-    dropout=0.5,
-    attention_dropout=0.3,
-    activation_dropout=0.3,
-)
+_RNN: dict[str, object] = {
+    "kind": "recurrent",
+    "width": 6,
+    "embedding": 5,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "dropout": 0.5,
+}
+_TRANSFORMER: dict[str, object] = {
+    "kind": "transformer",
+    "width": 8,
+    "heads": 2,
+    "feed_forward": 10,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "dropout": 0.5,
+    "attention_dropout": 0.3,
+    "activation_dropout": 0.3,
+}
 
 
 def _rnn(**changes: object) -> RecurrentSection:
-    return RecurrentSection.model_validate(_RNN.model_dump() | changes)
+    return RecurrentSection.model_validate(_RNN | changes)
 
 
 def _transformer(**changes: object) -> TransformerSection:
-    return TransformerSection.model_validate(_TRANSFORMER.model_dump() | changes)
+    return TransformerSection.model_validate(_TRANSFORMER | changes)
 
 
 KINDS: dict[str, ModelSection] = {
