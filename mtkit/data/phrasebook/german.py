@@ -1,0 +1,438 @@
+"""German: the finite verb second in main clauses, last in subordinate ones; case, gender, agreement."""
+
+from functools import cache
+
+from .lexicon import Noun, Verb, lexicon
+from .meaning import Clause, Phrase, Sentence, Time, Unit
+
+# Pronouns: nominative, accusative, dative.
+PRONOUNS = {
+    "I": ("ich", "mich", "mir"),
+    "he": ("er", "ihn", "ihm"),
+    "she": ("sie", "sie", "ihr"),
+    "we": ("wir", "uns", "uns"),
+    "du": ("du", "dich", "dir"),
+    "Sie": ("Sie", "Sie", "Ihnen"),
+}
+CASES = {"nom": 0, "acc": 1, "dat": 2}
+POSSESSIVES = {
+    "my": "mein",
+    "our": "unser",
+    "his": "sein",
+    "her": "ihr",
+    "du": "dein",
+    "Sie": "Ihr",
+}
+NUMBERS = dict(enumerate("zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split(), 2))
+MINUTES = {5: "fünf nach", 10: "zehn nach", 15: "Viertel nach", 20: "zwanzig nach", 30: "halb"}
+CONJUNCTIONS = {
+    "because": "weil",
+    "when": "wenn",
+    "if": "falls",
+    "although": "obwohl",
+    "that": "dass",
+}
+JOINTS = {"and": "und", "but": "aber"}
+# Endings of the definite article's row, by case: masculine, feminine, neuter, plural.
+ENDINGS = {
+    "nom": {"m": "er", "f": "e", "n": "es", "p": "e"},
+    "acc": {"m": "en", "f": "e", "n": "es", "p": "e"},
+    "dat": {"m": "em", "f": "er", "n": "em", "p": "en"},
+}
+DEFINITE = {
+    "nom": {"m": "der", "f": "die", "n": "das", "p": "die"},
+    "acc": {"m": "den", "f": "die", "n": "das", "p": "die"},
+    "dat": {"m": "dem", "f": "der", "n": "dem", "p": "den"},
+}
+# ich, du, er, wir, sie/Sie.
+IRREGULAR = {
+    "sein": "bin bist ist sind sind",
+    "war": "war warst war waren waren",
+    "haben": "habe hast hat haben haben",
+    "werden": "werde wirst wird werden werden",
+    "can": "kann kannst kann können können",
+    "could": "konnte konntest konnte konnten konnten",
+    "must": "muss musst muss müssen müssen",
+    "had_to": "musste musstest musste mussten mussten",
+    "want": "möchte möchtest möchte möchten möchten",
+    "wanted": "wollte wolltest wollte wollten wollten",
+    "mögen": "mag magst mag mögen mögen",
+    "wissen": "weiß weißt weiß wissen wissen",
+    "lag": "lag lagst lag lagen lagen",
+    "stand": "stand standst stand standen standen",
+    "saß": "saß saßt saß saßen saßen",
+}
+PERSONS = ("1s", "2s", "3s", "1p", "3p")
+MODALS = {"can": ("can", "could"), "must": ("must", "had_to"), "want": ("want", "wanted")}
+POSTURES = {
+    "lie": ("liegen", "liegt", "lag"),
+    "stand": ("stehen", "steht", "stand"),
+    "sit": ("sitzen", "sitzt", "saß"),
+}
+
+
+def sentence(meaning: Sentence) -> str:
+    """The German sentence."""
+    register = meaning.register
+    words: list[str] = []
+    if register == "formal":
+        words += ["meine Damen und Herren", ","]
+    elif meaning.vocative is not None:
+        words += [meaning.vocative.de, ","]
+    for unit in meaning.units:
+        if unit.joint:
+            words += [",", JOINTS[unit.joint]]
+        words += _unit(unit, meaning.mood, "du" if register == "familiar" else "Sie")
+    text = " ".join(words).replace(" ,", ",").replace(",,", ",").rstrip(",")
+    return text[0].upper() + text[1:] + ("?" if meaning.mood == "question" else ".")
+
+
+def _unit(unit: Unit, mood: str, you: str) -> list[str]:
+    if unit.subordinate is None:
+        return _clause(unit.main, mood, you)
+    word = CONJUNCTIONS[unit.conjunction]
+    if unit.conjunction == "when" and unit.subordinate.tense == "past":
+        word = "als"
+    subordinate = [word, *_clause(unit.subordinate, "subordinate", you)]
+    if unit.conjunction in ("because", "that"):
+        return [*_clause(unit.main, mood, you), ",", *subordinate, ","]
+    order = mood if mood in ("command", "request") else "inverted"
+    return [*subordinate, ",", *_clause(unit.main, order, you)]
+
+
+def _clause(clause: Clause, order: str, you: str, gap: str = "") -> list[str]:
+    """The words of a clause; `order` is a mood, "inverted" (verb first) or "subordinate"."""
+    person = _person(clause, you)
+    finite, tail = _predicate(clause, person)
+    subject = _subject(clause, order, you, gap)
+    middle, after = _middle(clause, you, gap)
+    if order == "subordinate":
+        front, subject = ([], subject) if gap else (subject, [])
+        # A separated prefix rejoins its verb: steht auf -> aufsteht.
+        end = [tail[0] + finite] if tail and _separated(clause) else [*tail, finite]
+        return [*front, *subject, *middle, *end, *after]
+    if order in ("command", "request"):
+        assert clause.verb is not None
+        please = ["bitte"] if order == "request" else []
+        verb = (
+            [imperative(clause.verb)] if you == "du" else [_infinitive(clause.verb, False), "Sie"]
+        )
+        prefix = clause.verb.de[0].partition("|")
+        return [*please, *verb, *middle, *([prefix[0]] if prefix[2] else []), *after]
+    if clause.wh == "subject":
+        return ["wer", finite, *middle, *tail, *after]
+    if order == "question" or order == "inverted":
+        return [*_question_word(clause, you), finite, *subject, *middle, *tail, *after]
+    if clause.fronted and clause.time is not None:
+        return [_time(clause.time), finite, *subject, *middle, *tail, *after]
+    if clause.kind == "existence":
+        assert clause.place is not None
+        return [clause.place.de, finite, *subject, *tail]
+    return [*subject, finite, *middle, *tail, *after]
+
+
+def _subject(clause: Clause, order: str, you: str, gap: str) -> list[str]:
+    if clause.kind == "weather":
+        return ["es"]
+    if gap == "subject" or not clause.subject:
+        return []
+    words, relative = _phrases(clause.subject, "nom", you)
+    if clause.kind == "existence" and order != "statement":
+        assert clause.place is not None
+        return [clause.place.de, *words]
+    return words + relative
+
+
+def _middle(clause: Clause, you: str, gap: str) -> tuple[list[str], list[str]]:
+    """What stands between the finite verb (or subject) and the end, and what follows the end."""
+    pronouns: list[str] = []
+    words: list[str] = []
+    after: list[str] = []
+    negation = ["nicht"] if clause.negated and not _takes_kein(clause) else []
+    if clause.receiver:
+        receiver, _ = _phrases(clause.receiver, "dat", you)
+        (pronouns if clause.receiver[0].noun is None else words).extend(receiver)
+    hidden = gap == "object" or clause.wh in ("object", "number")
+    if clause.object and clause.kind == "action" and not hidden:
+        assert clause.verb is not None
+        case, preposition = _object_case(clause.verb)
+        kein = clause.negated and _takes_kein(clause)
+        object_words, after = _phrases(clause.object, case, you, kein=kein)
+        if preposition:
+            words += [*negation, preposition, *object_words]
+            negation = []
+        else:
+            (pronouns if clause.object[0].noun is None else words).extend(object_words)
+    time = [_time(clause.time)] if clause.time is not None and not clause.fronted else []
+    now = clause.time is not None and clause.time.day is not None
+    gerade = ["gerade"] if clause.tense == "progressive" and not now else []
+    words = [*pronouns, *time, *gerade, *words, *negation, *_complement(clause, you)]
+    if clause.place is not None and clause.kind != "existence":
+        goal = clause.verb is not None and clause.verb.goal
+        words.append(clause.place.de_to if goal else clause.place.de)
+    return words, after
+
+
+def _takes_kein(clause: Clause) -> bool:
+    if clause.kind == "profession":
+        return True
+    return clause.kind == "action" and any(p.determiner == "bare" for p in clause.object)
+
+
+def _object_case(verb: Verb) -> tuple[str, str]:
+    """The case of a verb's object, and its preposition."""
+    if verb.de_object == "dat":
+        return "dat", ""
+    return "acc", verb.de_object
+
+
+def _complement(clause: Clause, you: str) -> list[str]:
+    match clause.kind:
+        case "quality":
+            assert clause.adjective is not None
+            return [clause.adjective.de]
+        case "comparison":
+            assert clause.adjective is not None
+            return [clause.adjective.de_more, "als", *_phrases(clause.object, "nom", you)[0]]
+        case "profession":
+            noun = clause.object[0].noun
+            assert noun is not None
+            plural = _person(clause, you) in ("1p", "3p") and not _is_sie(clause, you)
+            kein = [("keine" if plural or noun.gender == "f" else "kein")] if clause.negated else []
+            return [*kein, noun.de_plural if plural else noun.de]
+        case "age":
+            return [NUMBERS[clause.number], "Jahre", "alt"]
+        case "weather":
+            assert clause.verb is not None
+            return [clause.verb.de[0]] if clause.verb.adjective else []
+    return []
+
+
+def _question_word(clause: Clause, you: str) -> list[str]:
+    verb = clause.verb
+    match clause.wh:
+        case "object":
+            assert verb is not None
+            case, preposition = _object_case(verb)
+            if not verb.pronoun_object:
+                return ["was"]
+            return [*([preposition] if preposition else []), "wem" if case == "dat" else "wen"]
+        case "number":
+            noun = clause.object[0].noun
+            assert noun is not None
+            return ["wie viele", noun.de_plural]
+        case "place":
+            return ["wohin" if verb is not None and verb.goal else "wo"]
+        case "time":
+            return ["wann"]
+        case "reason":
+            return ["warum"]
+    return []
+
+
+def _person(clause: Clause, you: str) -> str:
+    if not clause.subject or clause.wh == "subject":
+        return "3s"
+    first = clause.subject[0]
+    if len(clause.subject) > 1:
+        return "3p"
+    if first.noun is None:
+        second = "2s" if you == "du" else "3p"
+        return {"I": "1s", "you": second, "we": "1p"}.get(first.determiner, "3s")
+    return "3p" if first.count > 1 else "3s"
+
+
+def _is_sie(clause: Clause, you: str) -> bool:
+    return you == "Sie" and bool(clause.subject) and clause.subject[0].determiner == "you"
+
+
+def _separated(clause: Clause) -> bool:
+    verb = clause.verb
+    return (
+        verb is not None
+        and "|" in verb.de[0]
+        and clause.tense in ("present", "progressive")
+        and (not clause.modal)
+    )
+
+
+def _predicate(clause: Clause, person: str) -> tuple[str, list[str]]:
+    if clause.kind == "existence" or (clause.kind == "location" and _stands(clause)):
+        noun = clause.subject[0].noun
+        assert noun is not None
+        return _posture(lexicon().rules["posture"][noun.kind], clause.tense, person)
+    verb = clause.verb
+    if verb is None or verb.adjective:
+        if clause.tense == "future":
+            return _irregular("werden", person), ["sein"]
+        return _irregular("war" if clause.tense == "past" else "sein", person), []
+    finite, tail = _forms(verb, clause.tense, clause.modal, person)
+    return finite, list(tail)
+
+
+def _stands(clause: Clause) -> bool:
+    noun = clause.subject[0].noun
+    return noun is not None and noun.kind in lexicon().rules["posture"]
+
+
+def _posture(posture: str, tense: str, person: str) -> tuple[str, list[str]]:
+    infinitive, third, past = POSTURES[posture]
+    if tense == "future":
+        return _irregular("werden", person), [infinitive]
+    if tense == "past":
+        return _irregular(past, person), []
+    return (third if person == "3s" else infinitive), []
+
+
+@cache
+def _forms(verb: Verb, tense: str, modal: str, person: str) -> tuple[str, tuple[str, ...]]:
+    """The finite form and the end of the verbal bracket."""
+    if modal:
+        word = MODALS[modal][tense == "past"]
+        return _irregular(word, person), (_infinitive(verb, True),)
+    if tense == "future":
+        return _irregular("werden", person), (_infinitive(verb, True),)
+    if tense == "past":
+        participle = verb.de[2].removeprefix("ist ")
+        auxiliary = "sein" if participle != verb.de[2] else "haben"
+        return _irregular(auxiliary, person), (participle,)
+    prefix, bar, _ = verb.de[0].rpartition("|")
+    return present(verb, person), ((prefix,) if bar else ())
+
+
+@cache
+def present(verb: Verb, person: str) -> str:
+    """The finite form of the present tense, without a separated prefix."""
+    infinitive = verb.de[0].rpartition("|")[2]
+    if infinitive in IRREGULAR:
+        return _irregular(infinitive, person)
+    third = verb.de[1].split(" ")[0]
+    if person == "3s":
+        return third
+    if person == "2s":
+        # isst and liest stay as they are; otherwise -t becomes -st.
+        stem = third[:-1]
+        return third if stem.endswith(("s", "ß", "z")) else stem + "st"
+    return infinitive.removesuffix("en") + "e" if person == "1s" else infinitive
+
+
+@cache
+def imperative(verb: Verb) -> str:
+    """The command to one familiar person: lies, schlaf, arbeite."""
+    stem = verb.de[0].rpartition("|")[2].removesuffix("en")
+    changed = verb.de[1].split(" ")[0].removesuffix("t")
+    if changed != stem and not set("äöü") & (set(changed) - set(stem)) and "i" in changed:
+        return changed
+    return stem + ("e" if stem.endswith(("t", "d", "s", "z", "fn", "chn", "ig")) else "")
+
+
+def _infinitive(verb: Verb, joined: bool) -> str:
+    prefix, _, rest = verb.de[0].rpartition("|")
+    return prefix + rest if joined else rest
+
+
+@cache
+def _irregular(word: str, person: str) -> str:
+    return IRREGULAR[word].split()[PERSONS.index(person)]
+
+
+def _phrases(
+    phrases: tuple[Phrase, ...], case: str, you: str, *, kein: bool = False
+) -> tuple[list[str], list[str]]:
+    """A list of phrases, and the relative clause of a single phrase with its commas."""
+    parts = [_phrase(phrase, case, you, kein) for phrase in phrases]
+    if len(parts) == 1:
+        return parts[0], _relative(phrases[0], you)
+    words: list[str] = []
+    for part in parts[:-1]:
+        words += [*part, ","]
+    words.pop()
+    return [*words, "und", *parts[-1]], []
+
+
+def _phrase(phrase: Phrase, case: str, you: str, kein: bool) -> list[str]:
+    noun = phrase.noun
+    if noun is None:
+        word = you if phrase.determiner == "you" else phrase.determiner
+        return [PRONOUNS[word][CASES[case]]]
+    gender = "p" if phrase.count > 1 else noun.gender
+    determiner, ending = _determiner(
+        phrase, "kein" if kein else phrase.determiner, case, gender, you
+    )
+    words = [determiner] if determiner else []
+    if phrase.adjective is not None:
+        words.append(phrase.adjective.de_stem + ending)
+    words.append(decline(noun, case, plural=phrase.count > 1))
+    return words
+
+
+def _determiner(
+    phrase: Phrase, determiner: str, case: str, gender: str, you: str
+) -> tuple[str, str]:
+    """The determiner, and the ending of an adjective after it."""
+    strong = ENDINGS[case][gender]
+    match determiner:
+        case "the":
+            return DEFINITE[case][gender], _weak(case, gender)
+        case "this":
+            return "dies" + strong, _weak(case, gender)
+        case "few":
+            return "ein paar", strong
+        case "number":
+            return NUMBERS[phrase.count], strong
+        case "bare" | "proper":
+            return "", strong
+        case "name":
+            assert phrase.owner is not None
+            return phrase.owner.de + "s", strong
+    stem = {"a": "ein", "kein": "kein"}.get(determiner) or (
+        POSSESSIVES[you if determiner == "your" else determiner]
+    )
+    bare = gender in "mn" and case == "nom" or (gender == "n" and case == "acc")
+    ending = "" if bare else strong
+    return stem + ending, strong if bare else _weak(case, gender)
+
+
+def _weak(case: str, gender: str) -> str:
+    singular = gender != "p" and (case == "nom" or (case == "acc" and gender != "m"))
+    return "e" if singular else "en"
+
+
+@cache
+def decline(noun: Noun, case: str, *, plural: bool) -> str:
+    """A noun in its case: dative plurals end in -n, weak masculines in -n or -en."""
+    if plural:
+        add = case == "dat" and not noun.de_plural.endswith(("n", "s"))
+        return noun.de_plural + ("n" if add else "")
+    if noun.weak and case != "nom":
+        return noun.de + ("n" if noun.de.endswith(("e", "r")) and noun.de != "Bär" else "en")
+    return noun.de
+
+
+def _relative(phrase: Phrase, you: str) -> list[str]:
+    if phrase.relative is None or phrase.noun is None:
+        return []
+    clause, gap = phrase.relative
+    gender = "p" if phrase.count > 1 else phrase.noun.gender
+    case, preposition = "nom", ""
+    if gap == "object":
+        assert clause.verb is not None
+        case, preposition = _object_case(clause.verb)
+    pronoun = "denen" if (case, gender) == ("dat", "p") else DEFINITE[case][gender]
+    # In a relative clause its subject follows the relative pronoun.
+    words = _clause(clause, "subordinate", you, gap)
+    return [",", *([preposition] if preposition else []), pronoun, *words, ","]
+
+
+def _time(time: Time) -> str:
+    parts = [] if time.day is None else [time.day.de]
+    if time.hour:
+        if time.minute == 30:
+            hour = time.hour % 12 + 1
+            parts.append(f"um halb {'eins' if hour == 1 else NUMBERS[hour]}")
+        elif time.minute:
+            hour_word = "eins" if time.hour == 1 else NUMBERS[time.hour]
+            parts.append(f"um {MINUTES[time.minute]} {hour_word}")
+        else:
+            parts.append(f"um {'ein' if time.hour == 1 else NUMBERS[time.hour]} Uhr")
+    return " ".join(parts)
