@@ -6,54 +6,92 @@ The public names are loaded on first use, so that `import mtkit` costs nothing.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mtkit.data.corpus import Corpus, Pair, open_corpora, open_corpus
-    from mtkit.data.prepare import Prepared, prepare
-    from mtkit.data.tokenizer import Tokenizer
-    from mtkit.decoding.evaluate import Evaluation, evaluate
-    from mtkit.decoding.search import Hypothesis, SearchOptions, beam_search
-    from mtkit.decoding.translator import Translation, Translator
-    from mtkit.errors import (
-        DataError,
-        ModelError,
-        MTKitError,
-        RecipeError,
-        TrainingError,
-        UsageError,
-    )
-    from mtkit.metrics import Score, compare, score
-    from mtkit.models.build import build
-    from mtkit.models.seq2seq import Memory, Seq2Seq, State
-    from mtkit.recipe import Recipe
-    from mtkit.training.run import train
+if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
+    from mtkit.data.corpus import Corpus as Corpus
+    from mtkit.data.corpus import Pair as Pair
+    from mtkit.data.corpus import open_corpora as open_corpora
+    from mtkit.data.corpus import open_corpus as open_corpus
+    from mtkit.data.prepare import Prepared as Prepared
+    from mtkit.data.prepare import prepare as prepare
+    from mtkit.data.tokenizer import Tokenizer as Tokenizer
+    from mtkit.decoding.evaluate import Evaluation as Evaluation
+    from mtkit.decoding.evaluate import evaluate as evaluate
+    from mtkit.decoding.incoming import arriving as arriving
+    from mtkit.decoding.search import Hypothesis as Hypothesis
+    from mtkit.decoding.search import SearchOptions as SearchOptions
+    from mtkit.decoding.search import beam_search as beam_search
+    from mtkit.decoding.translator import Translation as Translation
+    from mtkit.decoding.translator import Translator as Translator
+    from mtkit.errors import DataError as DataError
+    from mtkit.errors import ModelError as ModelError
+    from mtkit.errors import MTKitError as MTKitError
+    from mtkit.errors import RecipeError as RecipeError
+    from mtkit.errors import TrainingError as TrainingError
+    from mtkit.errors import UsageError as UsageError
+    from mtkit.metrics import Comparison as Comparison
+    from mtkit.metrics import Score as Score
+    from mtkit.metrics import compare as compare
+    from mtkit.metrics import score as score
+    from mtkit.models.build import build as build
+    from mtkit.models.seq2seq import Memory as Memory
+    from mtkit.models.seq2seq import Seq2Seq as Seq2Seq
+    from mtkit.models.seq2seq import State as State
+    from mtkit.recipe import Recipe as Recipe
+    from mtkit.recipe import knobs as knobs
+    from mtkit.recipe import nearest_key as nearest_key
+    from mtkit.training.events import Event as Event
+    from mtkit.training.events import Finished as Finished
+    from mtkit.training.events import Listener as Listener
+    from mtkit.training.events import Preparing as Preparing
+    from mtkit.training.events import Progressed as Progressed
+    from mtkit.training.events import Sample as Sample
+    from mtkit.training.events import Saved as Saved
+    from mtkit.training.events import Started as Started
+    from mtkit.training.events import Validated as Validated
+    from mtkit.training.events import Warned as Warned
+    from mtkit.training.run import train as train
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Comparison": "mtkit.metrics",
     "Corpus": "mtkit.data.corpus",
     "DataError": "mtkit.errors",
     "Evaluation": "mtkit.decoding.evaluate",
+    "Event": "mtkit.training.events",
+    "Finished": "mtkit.training.events",
     "Hypothesis": "mtkit.decoding.search",
+    "Listener": "mtkit.training.events",
     "MTKitError": "mtkit.errors",
     "Memory": "mtkit.models.seq2seq",
     "ModelError": "mtkit.errors",
     "Pair": "mtkit.data.corpus",
     "Prepared": "mtkit.data.prepare",
+    "Preparing": "mtkit.training.events",
+    "Progressed": "mtkit.training.events",
     "Recipe": "mtkit.recipe",
     "RecipeError": "mtkit.errors",
+    "Sample": "mtkit.training.events",
+    "Saved": "mtkit.training.events",
     "Score": "mtkit.metrics",
     "SearchOptions": "mtkit.decoding.search",
     "Seq2Seq": "mtkit.models.seq2seq",
+    "Started": "mtkit.training.events",
     "State": "mtkit.models.seq2seq",
     "Tokenizer": "mtkit.data.tokenizer",
     "TrainingError": "mtkit.errors",
     "Translation": "mtkit.decoding.translator",
     "Translator": "mtkit.decoding.translator",
     "UsageError": "mtkit.errors",
+    "Validated": "mtkit.training.events",
+    "Warned": "mtkit.training.events",
+    "arriving": "mtkit.decoding.incoming",
     "beam_search": "mtkit.decoding.search",
     "build": "mtkit.models.build",
     "compare": "mtkit.metrics",
     "evaluate": "mtkit.decoding.evaluate",
+    "knobs": "mtkit.recipe",
+    "nearest_key": "mtkit.recipe",
     "open_corpora": "mtkit.data.corpus",
     "open_corpus": "mtkit.data.corpus",
     "prepare": "mtkit.data.prepare",

@@ -1,0 +1,112 @@
+"""The `mtkit` command: every subcommand, and the one place where errors become sentences."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from mtkit import MTKitError, __version__
+from mtkit.cli import average, evaluate, quickstart, recipe, show, tokenizer, train, translate
+from mtkit.cli.output import examples, leave_stdout, say
+
+_FAILED, _INTERRUPTED = 1, 130
+_TRACEBACK = "--traceback"
+
+app = typer.Typer(
+    name="mtkit",
+    help="Neural machine translation: from RNN to Transformer, trained, decoded and scored.",
+    epilog=examples("mtkit quickstart", "mtkit train --source a.de --target a.en -o runs/de-en"),
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+for _command in (quickstart, train, translate, evaluate, show, average):
+    _command.add_to(app)
+app.add_typer(recipe.app, name="recipe")
+app.add_typer(tokenizer.app, name="tokenizer")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mtkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _begin(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            metavar="",
+            callback=_print_version,
+            is_eager=True,
+            help="Say which version this is.",
+        ),
+    ] = False,
+    traceback: Annotated[
+        bool,
+        typer.Option(
+            _TRACEBACK, metavar="", help="Show where an error came from (anywhere in the line)."
+        ),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command; the exit code is 2 for the user's mistakes and 1 for failures."""
+    ours = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    with_traceback = _TRACEBACK in ours
+    try:
+        left = [part for part in ours if part != _TRACEBACK] + list(arguments[len(ours) :])
+        code = app(left, prog_name="mtkit", standalone_mode=False)
+    except MTKitError as error:
+        return _report(error.message, error.hint, error.exit_code, with_traceback)
+    except typer.TyperException as error:
+        sentence, hint = _reworded(error, ours)
+        return _report(sentence, hint, error.exit_code, with_traceback)
+    except BrokenPipeError:
+        leave_stdout()
+        return _FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        say("interrupted")
+        return _INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the boundary: nothing may end in a raw traceback
+        sentence = " ".join(f"{type(error).__name__}: {error}".split())
+        hint = f"run the command again with {_TRACEBACK} to see where"
+        return _report(f"unexpected {sentence}", hint, _FAILED, with_traceback)
+    return code if isinstance(code, int) else 0
+
+
+def _reworded(error: typer.TyperException, arguments: Sequence[str]) -> tuple[str, str]:
+    """Typer's own message as our sentence, and what to do about it."""
+    sentence, _, guess = error.format_message().partition(". Did you mean ")
+    if not guess:
+        sentence, _, guess = sentence.partition(" Did you mean: ")
+    sentence = sentence.rstrip(". ") or "the command is not complete"
+    if guess:
+        hint = f"did you mean {guess.rstrip('?')}?"
+    else:
+        words = [word for word in arguments[:2] if word.isalpha()]
+        groups = {"recipe", "tokenizer"}
+        known = words[: 2 if words and words[0] in groups else 1]
+        hint = "see: " + " ".join(["mtkit", *known, "--help"])
+    return sentence[0].lower() + sentence[1:], hint
+
+
+def _report(sentence: str, hint: str | None, code: int, with_traceback: bool) -> int:
+    if with_traceback:
+        traceback.print_exc()
+    say(f"error: {sentence}")
+    if hint:
+        say(f"hint:  {hint}")
+    return code

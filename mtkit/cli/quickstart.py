@@ -1,0 +1,7 @@
+"""`mtkit quickstart`: to be filled."""
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Nothing yet."""
