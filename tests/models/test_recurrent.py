@@ -308,6 +308,25 @@ def test_dropout_acts_in_training_only(changes: dict[str, object]) -> None:
     assert_same(m.eval()(SOURCE, INPUTS), plain(SOURCE, INPUTS))
 
 
+@pytest.mark.parametrize("feeding", [False, True])
+def test_dropout_falls_on_embeddings_between_layers_and_on_the_output(feeding: bool) -> None:
+    m = model(dropout=0.5, input_feeding=feeding, encoder_layers=3, decoder_layers=2)
+    seen: list[tuple[int, ...]] = []
+    for dropout in (m.dropout, m.encoder.dropout):
+        dropout.register_forward_hook(lambda _, values, __: seen.append(tuple(values[0].shape)))
+    m(SOURCE, INPUTS)
+    source, between_encoder_layers = (2, 4, EMBEDDING), [(2, 4, WIDTH)] * 2
+    target, output = (2, 4, EMBEDDING), (2, 4, WIDTH)
+    between_decoder_layers = [(2, 1, WIDTH)] * 4 if feeding else [(2, 4, WIDTH)]
+    assert seen == [
+        source,
+        *between_encoder_layers,
+        target,
+        *between_decoder_layers,
+        output,
+    ]
+
+
 def test_tied_embeddings_share_one_matrix() -> None:
     names = dict(model().named_parameters())
     assert sorted(tuple(w.shape) for w in names.values() if 13 in w.shape) == [
