@@ -22,7 +22,7 @@ class Dropout(nn.Module):
             return values
         if values.device.type != "cpu":
             return F.dropout(values, self.probability)
-        dropped: Tensor = _Masked.apply(values, self.probability)
+        dropped: Tensor = _Masked.apply(values, self.probability)  # type: ignore[no-untyped-call]
         return dropped
 
     def extra_repr(self) -> str:
@@ -31,14 +31,14 @@ class Dropout(nn.Module):
 
 class _Masked(torch.autograd.Function):
     @staticmethod
-    def forward(context, values: Tensor, probability: float) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(context, values: Tensor, probability: float) -> Tensor:  # type: ignore[no-untyped-def]
         keep = keep_mask(values.shape, probability)
         context.save_for_backward(keep)
         context.scale = 1 / (1 - probability)
         return values.mul(keep).mul_(context.scale)
 
     @staticmethod
-    def backward(context, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+    def backward(context, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         (keep,) = context.saved_tensors
         return gradient.mul(keep).mul_(context.scale), None
 

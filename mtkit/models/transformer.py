@@ -6,6 +6,7 @@ axis, and the only difference is where the keys of the self-attention come from.
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +73,8 @@ class Transformer(Seq2Seq):
         for layer in self.encoder:
             x = layer(x, bias)
         x = self.encoder_norm(x)
-        pairs = [layer.cross_attention.keys_values(x) for layer in self.decoder]
+        layers = cast("list[DecoderLayer]", list(self.decoder))
+        pairs = [layer.cross_attention.keys_values(x) for layer in layers]
         keys, values = zip(*pairs, strict=True)  # L x [B, H, S, Dh]
         return Memory(padding, keys, values)
 
@@ -152,7 +154,7 @@ class Attention(nn.Module):
 
     def heads_of(self, x: Tensor) -> Tensor:
         """[B, N, D] -> [B, H, N, Dh]."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(x.size(0), x.size(1), self.heads, -1).transpose(1, 2)
 
     def forward(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """Queries [B, H, N, Dh], keys and values [B, H, S, Dh] -> [B, N, D].
@@ -175,7 +177,8 @@ class Attention(nn.Module):
         scores = (query * self.scale) @ keys.transpose(-2, -1)
         if bias is not None:
             scores.add_(bias)
-        return scores.softmax(-1)
+        weights: Tensor = scores.softmax(-1)
+        return weights
 
 
 class SelfAttention(Attention):

@@ -1,0 +1,106 @@
+"""From stored ids to batches: a plan that is a pure function, and padding without Python loops."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtkit.data.store import Side
+from mtkit.symbols import BOS, PAD
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs side by side, ready for teacher forcing (B, S, T, N as in models/seq2seq.py)."""
+
+    source: Tensor  # [B, S] ids, EOS last, PAD behind
+    inputs: Tensor  # [B, T] ids, BOS first
+    rows: Tensor  # [N] positions of the flattened [B * T] that hold a label
+    labels: Tensor  # [N] the id to predict there, EOS included
+
+    @property
+    def tokens(self) -> int:
+        """Target tokens that count."""
+        return self.labels.numel()
+
+    def to(self, device: torch.device) -> "Batch":
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return Batch(move(self.source), move(self.inputs), move(self.rows), move(self.labels))
+
+
+def plan(lengths: NDArray[np.int32], max_tokens: int, seed: int, epoch: int) -> list[Indices]:
+    """Cut the corpus into batches of pairs of like length, in random order.
+
+    `lengths` [pairs, 2] counts source and target tokens. A batch holds at most `max_tokens` tokens
+    as rows x longest side, or one pair if that alone is longer. The same arguments give the same
+    batches, so a place in training is (epoch, index) and nothing else.
+    """
+    if len(lengths) == 0:
+        return []
+    random = np.random.Generator(np.random.PCG64([seed, epoch]))
+    longest = lengths.max(1)
+    # A walk through the plane of lengths on which neighbours differ by one: outward along the
+    # squares of equal longest side, there and back in turn. Next to no padding on either side.
+    along = lengths[:, 0] - lengths[:, 1]
+    along = np.where(longest % 2 == 0, along, -along)
+    # Ties in random order: other neighbours every epoch.
+    order = np.lexsort((random.random(len(lengths)), along, longest))
+    longest = longest[order]
+    batches, start = [], 0
+    while start < len(order):
+        end = min(start + max(1, max_tokens // int(longest[start])), len(order))
+        while end - start > 1 and (end - start) * int(longest[end - 1]) > max_tokens:
+            end = start + max(1, max_tokens // int(longest[end - 1]))
+        batches.append(order[start:end])
+        start = end
+    return [batches[index] for index in random.permutation(len(batches))]
+
+
+def shard(count: int, size: int, rank: int) -> list[int]:
+    """Which of `count` batches of an update a process takes: every `size`-th."""
+    return list(range(rank, count, size))
+
+
+def collate(source: Side, target: Side, indices: Indices) -> Batch:
+    """The pairs at `indices` as one batch."""
+    return assemble(gather(source, indices), gather(target, indices))
+
+
+def assemble(source: NDArray[np.int64], target: NDArray[np.int64]) -> Batch:
+    """Padded sources [B, S] and targets [B, T], both ending in EOS, as a batch."""
+    inputs = np.empty_like(target)
+    inputs[:, 0] = BOS
+    inputs[:, 1:] = target[:, :-1]
+    # Behind a sentence's end the inputs hold its EOS once, at a position that counts for nothing.
+    rows = np.flatnonzero(target != PAD)
+    return Batch(
+        torch.from_numpy(source),
+        torch.from_numpy(inputs),
+        torch.from_numpy(rows),
+        torch.from_numpy(target.reshape(-1)[rows]),
+    )
+
+
+def gather(side: Side, indices: Indices) -> NDArray[np.int64]:
+    """The sequences at `indices` of one side, padded: [B, longest]."""
+    starts = side.offsets[indices]
+    lengths = side.offsets[indices + 1] - starts
+    columns = np.arange(int(lengths.max()))
+    inside = columns < lengths[:, None]  # [B, longest]
+    places = np.where(inside, starts[:, None] + columns, 0)
+    return np.where(inside, side.ids[places], PAD).astype(np.int64)
+
+
+def pad(sequences: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Sequences of ids, padded: [B, longest]."""
+    rows = np.full((len(sequences), max(map(len, sequences))), PAD, dtype=np.int64)
+    for row, sequence in zip(rows, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return rows

@@ -1,0 +1,103 @@
+"""The processes that train together: the only place that knows torch.distributed."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mtkit.errors import UsageError
+from mtkit.models.seq2seq import Seq2Seq
+
+
+@dataclass(frozen=True)
+class World:
+    """All processes of a run (`size`), and which of them this one is (`rank`)."""
+
+    size: int
+    rank: int
+    device: torch.device
+
+    @classmethod
+    def from_environment(cls, device: str = "auto") -> Self:
+        """Join the processes that `torchrun` has started, or be alone without it.
+
+        `device` is auto, cpu or cuda. Raises UsageError for a device that is not there.
+        """
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        rank = int(os.environ.get("RANK", "0"))
+        chosen = choose_device(device)
+        if chosen.type == "cuda":
+            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(chosen)
+        if size > 1 and not dist.is_initialized():
+            backend = "nccl" if chosen.type == "cuda" else "gloo"
+            dist.init_process_group(backend, timeout=timedelta(minutes=30))
+        return cls(size, rank, chosen)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process speaks and writes for all."""
+        return self.rank == 0
+
+    def wrap(self, model: Seq2Seq) -> nn.Module:
+        """The module whose forward and backward are those of the whole world."""
+        return DistributedDataParallel(model) if self.size > 1 else model
+
+    def holding(self, model: nn.Module, last: bool) -> AbstractContextManager[object]:
+        """Keep gradients to this process until the last batch of an update."""
+        if self.size > 1 and not last:
+            return cast(
+                "AbstractContextManager[object]", cast("DistributedDataParallel", model).no_sync()
+            )
+        return nullcontext()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Add up a tensor over the world, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def agree(self, value: bool) -> bool:
+        """True everywhere as soon as it is true anywhere."""
+        if self.size == 1:
+            return value
+        said = torch.tensor([int(value)], device=self.device)
+        dist.all_reduce(said, op=dist.ReduceOp.MAX)
+        return bool(said.item())
+
+    def share(self, value: float) -> float:
+        """The leader's number, everywhere."""
+        if self.size == 1:
+            return value
+        said = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(said, 0)
+        return float(said.item())
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def leave(self) -> None:
+        """Part from the other processes."""
+        if self.size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for auto, cpu, cuda or cuda:N. Raises UsageError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: no such kind of device", "auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: torch finds no CUDA device here", "use --device cpu")
+    return device
