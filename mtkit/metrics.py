@@ -50,17 +50,19 @@ def score(
     target_language: str = "",
     metrics: Sequence[str] = METRICS,
     lowercase: bool = False,
+    tokenize: str | None = None,
 ) -> list[Score]:
     """Score translations against one reference each, or against several lists of references.
 
     BLEU's tokenizer follows the target language: MeCab for Korean and Japanese, characters for
-    Chinese, 13a for all others. TER never regards case, which is sacrebleu's default.
+    Chinese, 13a for all others; `tokenize` names another one (`none` for text that is tokenised
+    already), which the signature then says. TER never regards case, which is sacrebleu's default.
     """
     lists = _reference_lists(references)
     _check_lines({"translations": hypotheses}, lists)
     found = []
     for name in metrics:
-        metric = _metric(name, target_language, lowercase)
+        metric = _metric(name, tokenize or tokenizer_for(target_language), lowercase)
         result = metric.corpus_score(hypotheses, lists)
         found.append(
             Score(name, result.name, result.score, str(metric.get_signature()), len(hypotheses))
@@ -68,13 +70,15 @@ def score(
     return found
 
 
-def compare(
+def compare(  # noqa: PLR0913  the knobs of `score`, which must be equal for all systems
     baseline: Sequence[str],
     systems: Mapping[str, Sequence[str]],
     references: References,
     *,
     target_language: str = "",
     metrics: Sequence[str] = METRICS,
+    lowercase: bool = False,
+    tokenize: str | None = None,
     resamples: int = 1000,
 ) -> list[Comparison]:
     """Paired bootstrap resampling (Koehn 2004) of systems against a baseline, which stands first.
@@ -89,7 +93,7 @@ def compare(
     named = [("baseline", baseline), *systems.items()]
     found: list[list[Comparison]] = []
     for name in metrics:
-        metric = _metric(name, target_language, lowercase=False)
+        metric = _metric(name, tokenize or tokenizer_for(target_language), lowercase)
         test = PairedTest(named, {name: metric}, lists, test_type="bs", n_samples=resamples)
         signatures, columns = test()
         ((label, signature),) = signatures.items()
@@ -114,18 +118,22 @@ def tokenizer_for(language: str) -> str:
     return _TOKENIZERS.get(_OTHER_CODES.get(code, code), "13a")
 
 
-def _metric(name: str, language: str, lowercase: bool) -> "Metric":
+def _metric(name: str, tokenizer: str, lowercase: bool) -> "Metric":
     from sacrebleu.metrics import BLEU, CHRF, TER
 
-    tokenizer = tokenizer_for(language)
     match name:
         case "bleu":
+            if tokenizer not in BLEU.TOKENIZERS:
+                raise UsageError(
+                    f"{tokenizer} is not a tokenizer of BLEU",
+                    f"known ones: {', '.join(BLEU.TOKENIZERS)}",
+                )
             try:
                 # `force` only silences advice about text that looks tokenised.
                 return BLEU(lowercase=lowercase, tokenize=tokenizer, force=True)
             except (ImportError, RuntimeError) as error:
                 raise DataError(
-                    f"BLEU for {language} needs the tokenizer {tokenizer}, which cannot be loaded "
+                    f"BLEU needs the tokenizer {tokenizer} here, which cannot be loaded "
                     f"({str(error).strip().splitlines()[0]})",
                     f'pip install "sacrebleu[{tokenizer[:2]}]"',
                 ) from None
