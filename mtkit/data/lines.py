@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
@@ -130,11 +131,11 @@ def _lines_of(path: Path, report: Report) -> Iterator[str]:
             offset += len(block)
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
-def _blocks(stream: IO[bytes], path: Path) -> Iterator[bytes]:
+def _blocks(stream: IO[bytes] | gzip.GzipFile, path: Path) -> Iterator[bytes]:
     """Large pieces of the file, each cut after an LF; only the last may end without one."""
     pending: list[bytes] = []
     while chunk := _read(stream, path):
@@ -148,7 +149,7 @@ def _blocks(stream: IO[bytes], path: Path) -> Iterator[bytes]:
         yield b"".join(pending)
 
 
-def _read(stream: IO[bytes], path: Path) -> bytes:
+def _read(stream: IO[bytes] | gzip.GzipFile, path: Path) -> bytes:
     try:
         return stream.read(_BLOCK)
     except gzip.BadGzipFile as error:
@@ -156,7 +157,9 @@ def _read(stream: IO[bytes], path: Path) -> bytes:
             f"{path} is not a gzip file ({error})", "rename it without .gz if it is plain text"
         ) from None
     except (EOFError, zlib.error) as error:
-        raise DataError(f"{path} is damaged: {error}", f"see how far it goes: gzip -t {path}") from None
+        raise DataError(
+            f"{path} is damaged: {error}", f"see how far it goes: gzip -t {path}"
+        ) from None
 
 
 def _bad_bytes(path: Path, block: bytes, at: int, number: int, offset: int) -> DataError:
@@ -167,7 +170,7 @@ def _bad_bytes(path: Path, block: bytes, at: int, number: int, offset: int) -> D
     elif number == 0 and block.startswith(b"\x1f\x8b"):
         hint = f"it looks like gzip: mv {path} {path}.gz"
     return DataError(
-        f"{path}, line {line}: byte 0x{block[at]:02x} is not UTF-8 (byte {offset + at} of the text)",
+        f"{path}, line {line}: byte 0x{block[at]:02x} is not UTF-8 (at offset {offset + at})",
         hint,
     )
 
@@ -202,15 +205,16 @@ def _unequal(source: Path, target: Path) -> DataError:
         end = min(counts)
         return DataError(
             f"{told}; no place before the end of the shorter one looks shifted",
-            f"see what {longer} has after line {end}: {_show(longer, end - 2, end + 3)}",
+            f"see what {longer} has after line {end}: {show(longer, end - 2, end + 3)}",
         )
     return DataError(
         f"{told}; they seem to diverge near line {place:,}",
-        f"compare: {_show(source, place - 3, place + 3)}; {_show(target, place - 3, place + 3)}",
+        f"compare: {show(source, place - 3, place + 3)}; {show(target, place - 3, place + 3)}",
     )
 
 
-def _show(path: Path, first: int, last: int) -> str:
+def show(path: Path, first: int, last: int) -> str:
+    """A command that prints these lines of the file."""
     lines = f"sed -n '{max(first, 1)},{last}p'"
     return f"zcat {path} | {lines}" if path.suffix == ".gz" else f"{lines} {path}"
 
@@ -225,13 +229,12 @@ def first_divergence(source: Path, target: Path) -> int | None:
     The shift may only grow, in the direction of the longer file; each growth costs as much as
     some thirty ordinary pairs can gain, so a few bad pairs do not count as a shift.
     """
-    shifts = _shifts_of(source, target)
-    ratio, extra = shifts
+    ratio, extra = _shifts_of(source, target)
     sides = (source, target) if extra > 0 else (target, source)
     sign = 1.0 if extra > 0 else -1.0
     steps = sorted({s for s in (0, 1, 2, 3, abs(extra)) if s <= min(abs(extra), 10_000)})
     longer = _traits(sides[0])
-    window: list[_Traits] = list(islice(longer, steps[-1]))
+    window = deque(islice(longer, steps[-1]))
     best = [(0.0, 0)] + [(float("inf"), 0)] * (len(steps) - 1)
     for number, (one, entering) in enumerate(
         islice(zip_longest(_traits(sides[1]), longer), _SEARCHED), start=1
@@ -248,7 +251,8 @@ def first_divergence(source: Path, target: Path) -> int | None:
             cheapest = min(cheapest, (cost, place))
             other = window[shift] if shift < len(window) else None
             best[at] = (cost + _mismatch(other, one, sign * ratio), place)
-        del window[0]
+        if window:
+            window.popleft()
     return min(best)[1] or None
 
 
@@ -256,7 +260,7 @@ _Traits = tuple[float, frozenset[str], bool]
 
 
 def _shifts_of(source: Path, target: Path) -> tuple[float, int]:
-    """The log ratio of characters (source over target) and by how many lines the source is longer."""
+    """The log ratio of characters, source over target, and how many more lines the source has."""
     characters, lines = [1, 1], [0, 0]
     for side, path in enumerate((source, target)):
         for line in read_lines(path):
