@@ -126,11 +126,10 @@ class Store:
                 raise DataError(f"{folder}: store of format {meta['format']}, not {FORMAT}", hint)
             sides = [_open_side(folder / name, meta, name) for name in _SIDES]
             lengths = _map(folder / "lengths", np.dtype(np.int32)).reshape(-1, 2)
-            complete = [len(lengths), *map(len, sides)] == [meta["pairs"]] * 3
-            tokens = [side.tokens for side in sides] == meta["tokens"]
+            whole = all(_is_whole(side, meta["pairs"]) for side in sides)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise DataError(f"{folder}: not a store, or damaged ({error})", hint) from None
-        if not (complete and tokens):
+        if not whole or len(lengths) != meta["pairs"]:
             raise DataError(f"{folder}: the store is incomplete", hint)
         return cls(folder, sides[0], sides[1], lengths)
 
@@ -233,6 +232,14 @@ def _open_side(path: Path, meta: dict[str, list[str]], name: str) -> Side:
         offsets,
         read_texts(path) if meta["texts"] else None,
     )
+
+
+def _is_whole(side: Side, pairs: int) -> bool:
+    """Whether the files of a side are as long as its offsets say."""
+    if len(side) != pairs or side.tokens != side.offsets[-1]:
+        return False
+    texts = side.texts
+    return texts is None or (len(texts) == pairs and len(texts.data) == texts.places[-1])
 
 
 def _map(path: Path, kind: np.dtype) -> np.ndarray:
