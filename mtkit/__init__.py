@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.data.corpus import Pair as Pair
     from mtkit.data.corpus import open_corpora as open_corpora
     from mtkit.data.corpus import open_corpus as open_corpus
+    from mtkit.data.corpus import read_lines as read_lines
     from mtkit.data.prepare import Prepared as Prepared
     from mtkit.data.prepare import prepare as prepare
     from mtkit.data.tokenizer import Tokenizer as Tokenizer
@@ -32,11 +33,16 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.metrics import Score as Score
     from mtkit.metrics import compare as compare
     from mtkit.metrics import score as score
+    from mtkit.model_dir import LoadedModel as LoadedModel
+    from mtkit.model_dir import average as average
+    from mtkit.model_dir import load as load
+    from mtkit.model_dir import save as save
     from mtkit.models.build import build as build
     from mtkit.models.seq2seq import Memory as Memory
     from mtkit.models.seq2seq import Seq2Seq as Seq2Seq
     from mtkit.models.seq2seq import State as State
     from mtkit.recipe import Recipe as Recipe
+    from mtkit.recipe import TokenizerSection as TokenizerSection
     from mtkit.recipe import knobs as knobs
     from mtkit.recipe import nearest_key as nearest_key
     from mtkit.training.events import Event as Event
@@ -62,6 +68,7 @@ _HOME = {
     "Finished": "mtkit.training.events",
     "Hypothesis": "mtkit.decoding.search",
     "Listener": "mtkit.training.events",
+    "LoadedModel": "mtkit.model_dir",
     "MTKitError": "mtkit.errors",
     "Memory": "mtkit.models.seq2seq",
     "ModelError": "mtkit.errors",
@@ -79,6 +86,7 @@ _HOME = {
     "Started": "mtkit.training.events",
     "State": "mtkit.models.seq2seq",
     "Tokenizer": "mtkit.data.tokenizer",
+    "TokenizerSection": "mtkit.recipe",
     "TrainingError": "mtkit.errors",
     "Translation": "mtkit.decoding.translator",
     "Translator": "mtkit.decoding.translator",
@@ -86,15 +94,19 @@ _HOME = {
     "Validated": "mtkit.training.events",
     "Warned": "mtkit.training.events",
     "arriving": "mtkit.decoding.incoming",
+    "average": "mtkit.model_dir",
     "beam_search": "mtkit.decoding.search",
     "build": "mtkit.models.build",
     "compare": "mtkit.metrics",
     "evaluate": "mtkit.decoding.evaluate",
     "knobs": "mtkit.recipe",
+    "load": "mtkit.model_dir",
     "nearest_key": "mtkit.recipe",
     "open_corpora": "mtkit.data.corpus",
     "open_corpus": "mtkit.data.corpus",
     "prepare": "mtkit.data.prepare",
+    "read_lines": "mtkit.data.corpus",
+    "save": "mtkit.model_dir",
     "score": "mtkit.metrics",
     "train": "mtkit.training.run",
 }

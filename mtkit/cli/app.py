@@ -9,7 +9,7 @@ import typer
 
 from mtkit import MTKitError, __version__
 from mtkit.cli import average, evaluate, quickstart, recipe, show, tokenizer, train, translate
-from mtkit.cli.output import examples, leave_stdout, say
+from mtkit.cli.output import examples, say
 
 _FAILED, _INTERRUPTED = 1, 130
 _TRACEBACK = "--traceback"
@@ -74,9 +74,6 @@ def run(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         sentence, hint = _reworded(error, ours)
         return _report(sentence, hint, error.exit_code, with_traceback)
-    except BrokenPipeError:
-        leave_stdout()
-        return _FAILED
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         return _INTERRUPTED

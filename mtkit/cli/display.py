@@ -25,7 +25,6 @@ class Display:
         self.say = say
         self.started: Started | None = None
         self.finished: Finished | None = None
-        self.signatures: dict[str, str] = {}
         self._stage = ""
         self._spoke = time.monotonic()
         self._validations = 0
@@ -40,7 +39,6 @@ class Display:
             case Progressed():
                 self.progressed(event)
             case Validated():
-                self.signatures = event.signatures
                 self.validated(event)
             case Warned():
                 self.say(f"note: {event.message}")
@@ -73,8 +71,8 @@ class Display:
     def validated(self, event: Validated) -> None:
         self._spoke = time.monotonic()
         if not self._validations:
-            for signature in event.signatures.values():
-                self.say(signature)
+            for name, signature in event.signatures.items():
+                self.say(f"{label(name)}|{signature}")
             self.say(row("update", "epoch", "loss", "ppl", *map(label, event.scores)))
         self._validations += 1
         self.say(
@@ -229,11 +227,6 @@ def open_display(*, quiet: bool = False, as_json: bool = False) -> Iterator[Disp
 def summary(finished: Finished, signatures: dict[str, str]) -> list[str]:
     """How a run ended, and what can be done now."""
     run = finished.run
-    if finished.reason == "interrupted":
-        return [
-            f"stopped after update {finished.update:,}; everything is saved in {run}",
-            "run the same command again to go on",
-        ]
     told = [
         f"{finished.reason}, {clock(finished.seconds)} of training; "
         f"the best model is that of update {finished.best_update:,}"
@@ -242,7 +235,7 @@ def summary(finished: Finished, signatures: dict[str, str]) -> list[str]:
         told.append(f"validation: {values}")
     if values := scores(finished.test):
         told.append(f"test:       {values}")
-    told += [signature for name, signature in signatures.items() if name in finished.scores]
+    told += [f"  {label(name)}|{signature}" for name, signature in signatures.items()]
     return [
         *told,
         f"the model is in {run}; next:",

@@ -7,10 +7,16 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
+
+import typer
+
+from mtkit import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+_PIPE_CLOSED = 141  # what a shell reports for a command that SIGPIPE ended
 
 
 def examples(*commands: str) -> str:
@@ -25,17 +31,62 @@ def say(text: str) -> None:
 
 
 def write(text: str) -> None:
-    """Data to stdout at once, always UTF-8 and LF. Raises BrokenPipeError when nobody reads on."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogatepass"))
-    sys.stdout.buffer.flush()
+    """Data to stdout at once, always UTF-8 and LF; ends the command when nobody reads on."""
+    write_bytes(text.encode("utf-8", "surrogatepass"))
 
 
-def leave_stdout() -> None:
-    """Let nothing more be written to a closed pipe, not even by the interpreter's last flush."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+def write_bytes(data: bytes) -> None:
+    """The same of bytes."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # The interpreter's last flush must not meet the closed pipe again.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        raise typer.Exit(_PIPE_CLOSED) from None
+
+
+class Sink:
+    """Stdout, or a file that is written aside and appears under its name when it is whole."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Raises UsageError when there can be no such file."""
+        self._path = path
+        self._file: BinaryIO | None = None
+        if path is None:
+            return
+        self._aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            if path.is_dir():
+                raise IsADirectoryError(None, "it is a folder")
+            self._file = self._aside.open("wb")
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written ({error.strerror})") from None
+
+    def write(self, text: str) -> None:
+        self.write_bytes(text.encode("utf-8", "surrogatepass"))
+
+    def write_bytes(self, data: bytes) -> None:
+        if self._file is None:
+            write_bytes(data)
+        else:
+            self._file.write(data)
+
+    def finish(self) -> None:
+        """Let the file appear."""
+        if self._file is not None and self._path is not None:
+            self._file.close()
+            self._aside.replace(self._path)
+            self._file = None
+
+    def close(self) -> None:
+        """Leave nothing behind if `finish` was not reached."""
+        if self._file is not None:
+            self._file.close()
+            self._aside.unlink(missing_ok=True)
 
 
 def json_line(record: object) -> str:

@@ -1,5 +1,156 @@
-"""`mtkit tokenizer`."""
+"""`mtkit tokenizer`: learn a vocabulary; text to pieces or ids, and back."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-app = typer.Typer(help="Train a tokenizer; turn text into pieces and back.", no_args_is_help=True)
+from mtkit import DataError, ModelError
+from mtkit.cli.output import Sink, examples, say, write
+
+if TYPE_CHECKING:
+    from mtkit import Tokenizer
+
+app = typer.Typer(
+    help="Learn a vocabulary; turn text into pieces and back.",
+    epilog=examples(
+        "mtkit tokenizer train train.en -o en.spm", "mtkit tokenizer encode en.spm < in.txt"
+    ),
+    no_args_is_help=True,
+)
+
+File = Annotated[
+    Path, typer.Argument(metavar="TOKENIZER", help="A .spm file, or a model or run folder.")
+]
+Ids = Annotated[bool, typer.Option("--ids", metavar="", help="Numbers, not pieces.")]
+Target = Annotated[
+    bool, typer.Option("--target", metavar="", help="The target's, where a folder holds two.")
+]
+
+
+@app.command(
+    epilog=examples(
+        "mtkit tokenizer train 'train.{de,en}' -o joint.spm --vocabulary 16000",
+        "mtkit tokenizer train train.ko -o ko.spm --kind unigram",
+    )
+)
+def train(
+    corpora: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CORPUS...", help="Corpora of pairs (both sides are read), or files of lines."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .spm file to write.")],
+    kind: Annotated[
+        Literal["bpe", "unigram", "char", "word"], typer.Option(help="How pieces are found.")
+    ] = "bpe",
+    vocabulary: Annotated[int, typer.Option(min=8, help="Pieces, special ones included.")] = 8000,
+    byte_fallback: Annotated[
+        bool, typer.Option(metavar="", help="Spell unknown characters as bytes.")
+    ] = True,
+    character_coverage: Annotated[
+        float, typer.Option(min=0.5, max=1, help="Share of characters that become pieces.")
+    ] = 1.0,
+) -> None:
+    """Learn a vocabulary from text (SentencePiece)."""
+    import mtkit
+
+    section = mtkit.TokenizerSection(
+        kind=kind,
+        vocabulary=vocabulary,
+        byte_fallback=byte_fallback,
+        character_coverage=character_coverage,
+    )
+    with closing(Sink(output)) as sink:
+        tokenizer = mtkit.Tokenizer.train(_texts(corpora), section)
+        sink.write_bytes(tokenizer.to_bytes())
+        sink.finish()
+    say(f"{output}: {tokenizer.size:,} pieces ({kind})")
+
+
+@app.command(
+    epilog=examples(
+        "mtkit tokenizer encode runs/de-en < in.de", "mtkit tokenizer encode en.spm --ids < in.en"
+    )
+)
+def encode(
+    tokenizer: File,
+    ids: Ids = False,
+    target: Target = False,
+) -> None:
+    """Write the pieces of each line of stdin, separated by spaces."""
+    loaded = load(tokenizer, target=target)
+    for lines in _stdin():
+        if ids:
+            rows = [" ".join(map(str, row)) for row in loaded.encode(lines)]
+        else:
+            rows = [" ".join(row) for row in loaded.encode_pieces(lines)]
+        write("".join(f"{row}\n" for row in rows))
+
+
+@app.command(
+    epilog=examples(
+        "mtkit tokenizer decode en.spm --ids < ids.txt",
+        "mtkit tokenizer encode en.spm < a.en | mtkit tokenizer decode en.spm",
+    )
+)
+def decode(tokenizer: File, ids: Ids = False, target: Target = False) -> None:
+    """Write the text of each line of pieces, or ids, on stdin."""
+    loaded = load(tokenizer, target=target)
+    name = str if ids else loaded.piece
+    known = {name(token): token for token in range(loaded.size)}
+    number = 0
+    for lines in _stdin():
+        rows = []
+        for line in lines:
+            number += 1
+            parts = [part for part in line.split(" ") if part]
+            if unknown := next((part for part in parts if part not in known), None):
+                raise DataError(
+                    f"line {number}: {unknown} is no {'id' if ids else 'piece'} of {tokenizer}",
+                    "pieces are read without --ids" if ids else "numbers are read with --ids",
+                )
+            rows.append([known[part] for part in parts])
+        write("".join(f"{text}\n" for text in loaded.decode(rows)))
+
+
+def load(path: Path, *, target: bool) -> "Tokenizer":
+    """The tokenizer in a file, or that of the source or target in a model folder."""
+    import mtkit
+
+    if path.is_dir():
+        names = ["joint.spm", "target.spm" if target else "source.spm"]
+        found = next((path / name for name in names if (path / name).is_file()), None)
+        if found is None:
+            raise ModelError(f"{path} holds no tokenizer", "name a .spm file, or a model folder")
+        path = found
+    return mtkit.Tokenizer.load(path)
+
+
+def _texts(corpora: list[str]) -> Iterator[str]:
+    """The lines of files, and both sides of corpora of pairs."""
+    import mtkit
+
+    for name in corpora:
+        if Path(name).is_file() and not name.endswith((".tsv", ".jsonl", ".parquet", ".tsv.gz")):
+            yield from mtkit.read_lines(Path(name))
+        else:
+            for pair in mtkit.open_corpus(name):
+                yield pair.source
+                yield pair.target
+
+
+def _stdin() -> Iterator[list[str]]:
+    """Lines of stdin in groups that never wait for more than is there."""
+    from mtkit.cli.translate import read
+
+    number = 0
+    for group in read([]):
+        for _, repaired in group:
+            number += 1
+            if repaired:
+                raise DataError(f"line {number} of stdin is not UTF-8")
+        yield [line for line, _ in group]

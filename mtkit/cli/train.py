@@ -8,9 +8,10 @@ import typer
 from mtkit import RecipeError, UsageError
 from mtkit.cli import shipped
 from mtkit.cli.output import examples, say
+from mtkit.cli.show import signatures
 
 if TYPE_CHECKING:
-    from mtkit import Recipe
+    from mtkit import Finished, Recipe
 
 _INTERRUPTED = 130
 _INPUT, _RUN = "Input", "This run"
@@ -101,6 +102,8 @@ def train(
     ] = False,
 ) -> None:
     """Train a model. The same command again goes on where it was stopped."""
+    from mtkit.cli.display import summary
+
     corpora = {"train": list(corpus or ()), "valid": list(valid or ()), "test": list(test or ())}
     if source or target:
         corpora["train"].append(corpus_name(source, target))
@@ -115,29 +118,31 @@ def train(
     folder = output or default_output(recipe, loaded)
     if not output and not quiet:
         say(f"the run goes to {folder}")
-    follow(loaded, folder, device=device, as_json=as_json, quiet=quiet)
+    finished = carry_out(loaded, folder, device=device, as_json=as_json, quiet=quiet)
+    if not (quiet or as_json):
+        for line in summary(finished, signatures(folder, "valid")):
+            say(line)
 
 
-def follow(
+def carry_out(
     recipe: "Recipe", folder: Path, *, device: str, as_json: bool = False, quiet: bool = False
-) -> None:
-    """Train with a display and tell how it ended; leaves with 130 when it was interrupted."""
+) -> "Finished":
+    """Train with a display; how it ended. Leaves with 130 when it was interrupted."""
     import mtkit
-    from mtkit.cli.display import open_display, summary
+    from mtkit.cli.display import open_display
 
     with open_display(quiet=quiet, as_json=as_json) as display:
         mtkit.train(recipe, folder, device=device, listeners=[display])
     finished = display.finished
-    if finished is None:
-        return
-    interrupted = finished.reason == "interrupted"
-    if display.started is None and not (quiet or as_json):
-        say("this run has come to its end already; longer: --set training.updates=..., or .epochs")
-    if interrupted or not (quiet or as_json):
-        for line in summary(finished, display.signatures):
-            say(line)
-    if interrupted:
+    if finished is None:  # a process of several that does not lead
+        raise typer.Exit
+    if finished.reason == "interrupted":
+        say(f"stopped after update {finished.update:,}; everything is saved in {finished.run}")
+        say("run the same command again to go on")
         raise typer.Exit(_INTERRUPTED)
+    if display.started is None and not (quiet or as_json):
+        say(f"{folder} has come to its end already")
+    return finished
 
 
 def from_preset(preset: str, corpora: dict[str, list[str]], changes: list[str]) -> "Recipe":

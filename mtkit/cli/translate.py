@@ -1,7 +1,223 @@
-"""`mtkit translate`: to be filled."""
+"""`mtkit translate`: a line in, a line out, in order, whatever stands in the line."""
+
+import gzip
+import io
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mtkit import UsageError
+from mtkit.cli.output import Sink, examples, json_line, say
+
+if TYPE_CHECKING:
+    from mtkit import Translation, Translator
+
+_SEARCH, _OUTPUT, _HARDWARE = "Search", "Output", "Hardware"
+_TOLD = 5  # lines that are named one by one before they are only counted
+
+Group = list[tuple[str, bool]]
+
 
 def add_to(app: typer.Typer) -> None:
-    """Nothing yet."""
+    app.command(
+        epilog=examples(
+            "mtkit translate runs/de-en < in.de > out.en",
+            "mtkit translate runs/de-en in.de -o out.tsv --n-best 5",
+        )
+    )(translate)
+
+
+def translate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model or run folder.")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE...", help="Text, a sentence a line (default: stdin)."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write, whole or not at all."),
+    ] = None,
+    scores: Annotated[
+        bool,
+        typer.Option("--scores", metavar="", help="Write score TAB text.", rich_help_panel=_OUTPUT),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", metavar="", help="Write a JSON object a line.", rich_help_panel=_OUTPUT
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", metavar="", help="Only warn.", rich_help_panel=_OUTPUT)
+    ] = False,
+    n_best: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Write so many: line number TAB score TAB text.", rich_help_panel=_SEARCH
+        ),
+    ] = 1,
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Hypotheses kept; 1 is greedy (default: the recipe's).",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option(min=0, help="0 favours short ones, 1 long ones.", rich_help_panel=_SEARCH),
+    ] = None,
+    max_length_ratio: Annotated[
+        float | None,
+        typer.Option(min=0, help="Longest output per source token.", rich_help_panel=_SEARCH),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(metavar="auto|cpu|cuda", help="Where to compute.", rich_help_panel=_HARDWARE),
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(help="Of the numbers inside the model.", rich_help_panel=_HARDWARE),
+    ] = "auto",
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Source tokens computed at a time.", rich_help_panel=_HARDWARE),
+    ] = None,
+) -> None:
+    """Translate lines. As many lines come out as went in, in the same order."""
+    import mtkit
+
+    paths = [path for path in files or () if str(path) != "-"]
+    for path in paths:
+        if not path.is_file():
+            raise UsageError(f"{path}: no such file", "name text files, or give the text to stdin")
+    with closing(Sink(output)) as sink:
+        translator = mtkit.Translator.load(model, device=device, precision=precision)
+        own = translator.options
+        translator.options = replace(
+            own,
+            beam=beam or max(own.beam, n_best),
+            n_best=n_best,
+            length_penalty=own.length_penalty if length_penalty is None else length_penalty,
+            max_length_ratio=own.max_length_ratio if max_length_ratio is None else max_length_ratio,
+        )
+        translator.max_tokens = batch or translator.max_tokens
+        notes = Notes(translator.max_source_length, quiet=quiet)
+        row = _Row(n_best=n_best, scores=scores, as_json=as_json)
+        for number, translation in translated(translator, read(files or []), notes):
+            sink.write(row(number, translation))
+        sink.finish()
+    notes.end()
+
+
+def read(files: Sequence[Path]) -> Iterator[Group]:
+    """Lines of the files, or of stdin, in groups that never wait for more than is there."""
+    import mtkit
+
+    for path in files or [Path("-")]:
+        if str(path) == "-":
+            if sys.stdin.isatty():
+                say("type a line and press Enter; Ctrl-D ends")
+            stdin = io.FileIO(sys.stdin.fileno(), closefd=False)
+            yield from mtkit.arriving(io.BufferedReader(stdin))
+        elif path.suffix == ".gz":
+            with gzip.open(path) as packed:
+                yield from mtkit.arriving(packed)
+        else:
+            with path.open("rb") as plain:
+                yield from mtkit.arriving(plain)
+
+
+def translated(
+    translator: "Translator", groups: Iterator[Group], notes: "Notes"
+) -> Iterator[tuple[int, "Translation"]]:
+    """Each line's number, from 1, and its translation, as soon as its group is done."""
+    number = 0
+    for group in groups:
+        found = translator.translate([line for line, _ in group])
+        for (_, repaired), translation in zip(group, found, strict=True):
+            number += 1
+            notes.add(number, translation, repaired=repaired or translation.repaired)
+            yield number, translation
+        notes.progress(number)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """How a translation is written."""
+
+    n_best: int
+    scores: bool
+    as_json: bool
+
+    def __call__(self, number: int, found: "Translation") -> str:
+        if self.as_json:
+            record = {"line": number, "translation": found.text}
+            rest = {key: value for key, value in vars(found).items() if key != "text"}
+            return json_line({**record, **rest})
+        if self.n_best > 1:
+            ranked = found.alternatives or (found,)
+            return "".join(f"{number}\t{item.score:.4f}\t{item.text}\n" for item in ranked)
+        return f"{found.score:.4f}\t{found.text}\n" if self.scores else f"{found.text}\n"
+
+
+@dataclass
+class Notes:
+    """What there is to say about lines that were not quite ordinary."""
+
+    longest: int
+    quiet: bool = False
+    split: int = 0
+    repaired: list[int] = field(default_factory=list)
+    lines: int = 0
+    began: float = field(default_factory=time.monotonic)
+    _redrawn: bool = False
+
+    def add(self, number: int, translation: "Translation", *, repaired: bool) -> None:
+        self.lines = number
+        if repaired:
+            self.repaired.append(number)
+        if translation.status == "split":
+            self.split += 1
+            if self.split <= _TOLD:
+                self._say(
+                    f"note: line {number} was longer than the model takes "
+                    f"({translation.source_tokens} tokens; it takes {self.longest}): "
+                    "split, translated in pieces and rejoined"
+                )
+
+    def progress(self, number: int) -> None:
+        """Where we are, redrawn in place, when a person can see it and it disturbs nothing."""
+        if self.quiet or not sys.stderr.isatty() or sys.stdin.isatty() or sys.stdout.isatty():
+            return
+        rate = number / max(time.monotonic() - self.began, 1e-9)
+        sys.stderr.write(f"\r{number:,} lines, {rate:,.0f} a second ")
+        sys.stderr.flush()
+        self._redrawn = True
+
+    def end(self) -> None:
+        """The counts of what happened more than once."""
+        if self.split > _TOLD:
+            self._say(f"note: {self.split:,} lines in all were split and rejoined")
+        if self.repaired:
+            count = len(self.repaired)
+            self._say(
+                f"warning: {count:,} {'line' if count == 1 else 'lines'} held bytes that are not "
+                f"UTF-8, read as U+FFFD (first: line {self.repaired[0]:,})"
+            )
+        if not self.quiet and not sys.stdin.isatty():
+            took = max(time.monotonic() - self.began, 1e-9)
+            self._say(f"{self.lines:,} lines in {took:.1f} s, {self.lines / took:,.1f} a second")
+
+    def _say(self, text: str) -> None:
+        if self.quiet and not text.startswith("warning"):
+            return
+        say(f"\n{text}" if self._redrawn else text)
+        self._redrawn = False
