@@ -22,7 +22,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-import mtkit
 from mtkit.data.tokenizer import Tokenizer
 from mtkit.errors import ModelError, RecipeError, UsageError
 from mtkit.models.build import build
@@ -61,7 +60,8 @@ def save(
     """Write a model directory, or replace the model in one; other files there are left alone.
 
     Every file is written aside and flushed to the disk before the first is renamed. To `card` are
-    added the format, versions, parameter count, and sizes and digests of the tokenizers.
+    added the format, versions, parameter count, and sizes and digests of the tokenizers. Raises
+    ModelError when the folder cannot be written to; the model that was there stays then.
     """
     tokenizers = {"source.spm": source_tokenizer, "target.spm": target_tokenizer}
     if source_tokenizer.fingerprint == target_tokenizer.fingerprint:
@@ -69,7 +69,7 @@ def save(
     table = {
         **card,
         "format": FORMAT,
-        "mtkit": mtkit.__version__,
+        "mtkit": _version(),
         "torch": torch.__version__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "vocabulary": {"source": source_tokenizer.size, "target": target_tokenizer.size},
@@ -83,15 +83,22 @@ def save(
         WEIGHTS: lambda path: save_file(weights, path),
         CARD: lambda path: path.write_text(card_text, encoding="utf-8"),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, write in writers.items():
-        write(_aside(folder, name))
-        _flush(_aside(folder, name))
-    for name in writers:
-        _aside(folder, name).replace(folder / name)
-    for name in {"joint.spm", "source.spm", "target.spm"} - set(tokenizers):
-        (folder / name).unlink(missing_ok=True)
-    _flush(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, write in writers.items():
+            write(_aside(folder, name))
+            _flush(_aside(folder, name))
+        for name in writers:
+            _aside(folder, name).replace(folder / name)
+        for name in {"joint.spm", "source.spm", "target.spm"} - set(tokenizers):
+            (folder / name).unlink(missing_ok=True)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        for name in writers:
+            _aside(folder, name).unlink(missing_ok=True)
+        raise ModelError(
+            f"{folder}: the model cannot be written there ({error})", "name another folder"
+        ) from None
 
 
 def load(folder: Path, device: str = "cpu") -> LoadedModel:
@@ -206,6 +213,15 @@ class _Undrawn(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("mtkit")
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return "unknown"
+
+
 def _read_card(folder: Path) -> Card:
     if not folder.is_dir():
         raise ModelError(f"{folder}: there is no such model directory", f"see: ls {folder.parent}")
@@ -225,7 +241,7 @@ def _read_card(folder: Path) -> Card:
     if version != FORMAT:
         raise ModelError(
             f"{folder}: a model of format {version}, written by mtkit {card.get('mtkit', '?')}; "
-            f"this is mtkit {mtkit.__version__}, which reads format {FORMAT}",
+            f"this is mtkit {_version()}, which reads format {FORMAT}",
             "pip install --upgrade mtkit",
         )
     return card
