@@ -27,8 +27,8 @@ SPEAK: dict[str, Callable[[Sentence], str]] = {
 }
 # Of a hundred contents, this many are for valid and test each.
 HELD_OUT_PERCENT = 10
-# Draws without a new sentence after which a call gives up.
-PATIENCE = 20_000
+# After so many draws, or so many known sentences, without a new one a call gives up.
+PATIENCE, KNOWN = 20_000, 300
 SHORTEST, LONGEST = 3, 80
 
 
@@ -41,7 +41,7 @@ class Triple:
     ko: str
 
 
-def sample(
+def sample(  # noqa: PLR0913 - the two word limits read better than a record of them
     source: str,
     target: str,
     split: str = "train",
@@ -53,9 +53,9 @@ def sample(
 ) -> Iterator[tuple[str, str]]:
     """Distinct pairs of a split, `size` of them, the same for the same arguments everywhere.
 
-    The lengths of the source sentences, in words, are spread evenly from `min_words` to `max_words`.
+    The lengths of the source sentences, in words, spread evenly from `min_words` to `max_words`.
     A smaller size gives the beginning of a larger one. No sentence of one split occurs in another
-    one on either side, whatever the seeds; "combinations" has pairs of words that no other split has.
+    one on either side, whatever the seeds; "combinations" has pairs of words no other split has.
     Raises DataError when there are not so many sentences of these lengths.
     """
     _check(source, target, split, (min_words, max_words))
@@ -99,47 +99,42 @@ def _pairs(
 ) -> Iterator[tuple[str, str]]:
     draw = Sampler(random.random)
     ratio = lexicon().rules["ratio"][source]
-    seen: set[tuple[str, str]] = set()
     shortest, longest = window
+    lengths = longest - shortest + 1
+    found = dict.fromkeys(range(shortest, longest + 1), 0)
+    seen: set[tuple[str, str]] = set()
+    tries = known = 0
     while len(seen) < size:
-        for _ in range(PATIENCE // 40):
-            wanted = shortest + int(random.random() * (longest - shortest + 1))
-            pair = _near(draw, wanted, ratio, (source, target, split), window, seen)
-            if pair is not None:
-                break
-        else:
+        if tries == PATIENCE or known == KNOWN:
             raise DataError(
                 f"the phrasebook has no {size} pairs {source}-{target} of {shortest} to {longest} "
                 f"words in {split}: {len(seen)} were found",
-                f"ask for at most {len(seen)} pairs, or allow longer sentences",
+                f"ask for at most {len(seen)} pairs, or allow other lengths",
             )
-        seen.add(pair)
-        yield pair
-
-
-def _near(
-    draw: Sampler,
-    wanted: int,
-    ratio: float,
-    which: tuple[str, str, str],
-    window: tuple[int, int],
-    seen: set[tuple[str, str]],
-) -> tuple[str, str] | None:
-    """A new pair whose source is about as long as wanted, or nothing after some tries."""
-    source, target, split = which
-    slack = max(1, wanted // 10)
-    low, high = max(window[0], wanted - slack), min(window[1], wanted + slack)
-    tries = 40 if split == "train" else 400
-    for _ in range(tries):
+        tries += 1
+        # Every other sentence is drawn for the length that most lacks them; they tend to fall short
+        # of their budget, so the budget reaches beyond the longest.
+        if random.random() < 0.5:
+            wanted = min(found, key=found.__getitem__) + random.random()
+        else:
+            wanted = shortest - 0.5 + random.random() * lengths * 1.2
         meaning = draw.sentence(wanted / ratio)
         if split_of(meaning) != split:
             continue
         text = SPEAK[source](meaning)
-        if low <= text.count(" ") + 1 <= high:
-            pair = (text, SPEAK[target](meaning))
-            if pair not in seen:
-                return pair
-    return None
+        length = text.count(" ") + 1
+        # A length that is ahead of the others waits, unless the others have run dry.
+        ahead = found.get(length, 0) > 4 + 1.06 * len(seen) / lengths
+        if length not in found or (ahead and tries < PATIENCE // 10):
+            continue
+        pair = (text, SPEAK[target](meaning))
+        if pair in seen:
+            known += 1
+            continue
+        tries = known = 0
+        found[length] += 1
+        seen.add(pair)
+        yield pair
 
 
 def _check(source: str, target: str, split: str, window: tuple[int, int]) -> None:

@@ -13,8 +13,8 @@ PRONOUNS = {
     "we": ("we", "us"),
 }
 NUMBERS = {
-    **{n: word for n, word in enumerate("two three four five six seven eight".split(), 2)},
-    **{n: word for n, word in enumerate("nine ten eleven twelve".split(), 9)},
+    **dict(enumerate(["one", "two", "three", "four", "five", "six"], 1)),
+    **dict(enumerate(["seven", "eight", "nine", "ten", "eleven", "twelve"], 7)),
 }
 MINUTES = {5: "five past", 10: "ten past", 15: "a quarter past", 20: "twenty past", 30: "half past"}
 VOWELS = "aeiou"
@@ -47,9 +47,7 @@ def _unit(unit: Unit, mood: str) -> list[str]:
 
 def _clause(clause: Clause, mood: str, gap: str = "") -> list[str]:
     auxiliary, verb = _predicate(clause, mood)
-    subject = (
-        _phrases(clause.subject, subject=True) if clause.subject and not gap == "subject" else []
-    )
+    subject = _phrases(clause.subject, subject=True) if clause.subject and gap != "subject" else []
     if clause.kind == "existence":
         subject, verb = ["there"], [*verb, *subject]
     if clause.kind == "weather":
@@ -208,7 +206,7 @@ def _person(clause: Clause) -> str:
         return "p"
     if first.noun is None:
         return {"I": "1s", "he": "3s", "she": "3s"}.get(first.determiner, "p")
-    return "3s" if first.count == 1 else "p"
+    return "3s" if first.number == 1 else "p"
 
 
 def _phrases(phrases: tuple[Phrase, ...], *, subject: bool = False) -> list[str]:
@@ -228,16 +226,16 @@ def _phrase(phrase: Phrase, subject: bool) -> list[str]:
     if noun is None:
         return [PRONOUNS[phrase.determiner][0 if subject else 1]]
     words = [] if phrase.adjective is None else [phrase.adjective.en]
-    words.append(noun.en_plural if phrase.count > 1 else noun.en)
+    words.append(noun.en_plural if phrase.number > 1 else noun.en)
     match phrase.determiner:
         case "a":
             words.insert(0, _article(words[0]))
         case "this":
-            words.insert(0, "these" if phrase.count > 1 else "this")
+            words.insert(0, "these" if phrase.number > 1 else "this")
         case "few":
             words.insert(0, "a few")
         case "number":
-            words.insert(0, NUMBERS[phrase.count])
+            words.insert(0, NUMBERS[phrase.number])
         case "name":
             assert phrase.owner is not None
             words.insert(0, phrase.owner.en + "'s")
@@ -264,7 +262,7 @@ def _article(word: str) -> str:
 def _time(time: Time) -> str:
     parts = []
     if time.hour:
-        hour = {1: "one"}.get(time.hour) or NUMBERS[time.hour]
+        hour = NUMBERS[time.hour]
         parts.append(f"at {MINUTES[time.minute]} {hour}" if time.minute else f"at {hour} o'clock")
     if time.day is not None:
         parts.append(time.day.en)

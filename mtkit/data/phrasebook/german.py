@@ -1,4 +1,4 @@
-"""German: the finite verb second in main clauses, last in subordinate ones; case, gender, agreement."""
+"""German: the finite verb second in main clauses, last in subordinate ones; case and gender."""
 
 from functools import cache
 
@@ -14,6 +14,8 @@ PRONOUNS = {
     "du": ("du", "dich", "dir"),
     "Sie": ("Sie", "Sie", "Ihnen"),
 }
+# Objects that a place precedes: im Park Äpfel essen, but den Apfel im Park essen.
+INDEFINITE = ("bare", "a", "few", "number")
 CASES = {"nom": 0, "acc": 1, "dat": 2}
 POSSESSIVES = {
     "my": "mein",
@@ -23,7 +25,10 @@ POSSESSIVES = {
     "du": "dein",
     "Sie": "Ihr",
 }
-NUMBERS = dict(enumerate("zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split(), 2))
+NUMBERS = {
+    **dict(enumerate(["zwei", "drei", "vier", "fünf", "sechs", "sieben"], 2)),
+    **dict(enumerate(["acht", "neun", "zehn", "elf", "zwölf"], 8)),
+}
 MINUTES = {5: "fünf nach", 10: "zehn nach", 15: "Viertel nach", 20: "zwanzig nach", 30: "halb"}
 CONJUNCTIONS = {
     "because": "weil",
@@ -96,7 +101,7 @@ def _unit(unit: Unit, mood: str, you: str) -> list[str]:
     subordinate = [word, *_clause(unit.subordinate, "subordinate", you)]
     if unit.conjunction in ("because", "that"):
         return [*_clause(unit.main, mood, you), ",", *subordinate, ","]
-    order = mood if mood in ("command", "request") else "inverted"
+    order = {"command": "command", "request": "late request"}.get(mood, "inverted")
     return [*subordinate, ",", *_clause(unit.main, order, you)]
 
 
@@ -111,14 +116,15 @@ def _clause(clause: Clause, order: str, you: str, gap: str = "") -> list[str]:
         # A separated prefix rejoins its verb: steht auf -> aufsteht.
         end = [tail[0] + finite] if tail and _separated(clause) else [*tail, finite]
         return [*front, *subject, *middle, *end, *after]
-    if order in ("command", "request"):
+    if order in ("command", "request", "late request"):
         assert clause.verb is not None
         please = ["bitte"] if order == "request" else []
+        later = ["bitte"] if order == "late request" else []
         verb = (
             [imperative(clause.verb)] if you == "du" else [_infinitive(clause.verb, False), "Sie"]
         )
         prefix = clause.verb.de[0].partition("|")
-        return [*please, *verb, *middle, *([prefix[0]] if prefix[2] else []), *after]
+        return [*please, *verb, *later, *middle, *([prefix[0]] if prefix[2] else []), *after]
     if clause.wh == "subject":
         return ["wer", finite, *middle, *tail, *after]
     if order == "question" or order == "inverted":
@@ -163,13 +169,16 @@ def _middle(clause: Clause, you: str, gap: str) -> tuple[list[str], list[str]]:
             negation = []
         else:
             (pronouns if clause.object[0].noun is None else words).extend(object_words)
-    time = [_time(clause.time)] if clause.time is not None and not clause.fronted else []
+    time = [] if clause.time is None or clause.fronted else [_time(clause.time)]
     now = clause.time is not None and clause.time.day is not None
     gerade = ["gerade"] if clause.tense == "progressive" and not now else []
-    words = [*pronouns, *time, *gerade, *words, *negation, *_complement(clause, you)]
+    place: list[str] = []
     if clause.place is not None and clause.kind != "existence":
         goal = clause.verb is not None and clause.verb.goal
-        words.append(clause.place.de_to if goal else clause.place.de)
+        place = [clause.place.de_to if goal else clause.place.de]
+    if words and not negation and all(p.determiner in INDEFINITE for p in clause.object):
+        words, place = place + words, []
+    words = [*pronouns, *time, *gerade, *words, *negation, *_complement(clause, you), *place]
     return words, after
 
 
@@ -198,8 +207,9 @@ def _complement(clause: Clause, you: str) -> list[str]:
             noun = clause.object[0].noun
             assert noun is not None
             plural = _person(clause, you) in ("1p", "3p") and not _is_sie(clause, you)
-            kein = [("keine" if plural or noun.gender == "f" else "kein")] if clause.negated else []
-            return [*kein, noun.de_plural if plural else noun.de]
+            woman = not plural and _is_woman(clause.subject[0])
+            kein = [("keine" if plural or woman else "kein")] if clause.negated else []
+            return [*kein, noun.de_plural if plural else noun.de_woman if woman else noun.de]
         case "age":
             return [NUMBERS[clause.number], "Jahre", "alt"]
         case "weather":
@@ -239,11 +249,17 @@ def _person(clause: Clause, you: str) -> str:
     if first.noun is None:
         second = "2s" if you == "du" else "3p"
         return {"I": "1s", "you": second, "we": "1p"}.get(first.determiner, "3s")
-    return "3p" if first.count > 1 else "3s"
+    return "3p" if first.number > 1 else "3s"
 
 
 def _is_sie(clause: Clause, you: str) -> bool:
     return you == "Sie" and bool(clause.subject) and clause.subject[0].determiner == "you"
+
+
+def _is_woman(phrase: Phrase) -> bool:
+    if phrase.noun is None:
+        return phrase.determiner == "she"
+    return phrase.noun.gender == "f"
 
 
 def _separated(clause: Clause) -> bool:
@@ -323,7 +339,7 @@ def imperative(verb: Verb) -> str:
     changed = verb.de[1].split(" ")[0].removesuffix("t")
     if changed != stem and not set("äöü") & (set(changed) - set(stem)) and "i" in changed:
         return changed
-    return stem + ("e" if stem.endswith(("t", "d", "s", "z", "fn", "chn", "ig")) else "")
+    return stem + ("e" if stem.endswith(("t", "d", "s", "z", "fn", "chn", "ig", "ier")) else "")
 
 
 def _infinitive(verb: Verb, joined: bool) -> str:
@@ -355,14 +371,14 @@ def _phrase(phrase: Phrase, case: str, you: str, kein: bool) -> list[str]:
     if noun is None:
         word = you if phrase.determiner == "you" else phrase.determiner
         return [PRONOUNS[word][CASES[case]]]
-    gender = "p" if phrase.count > 1 else noun.gender
+    gender = "p" if phrase.number > 1 else noun.gender
     determiner, ending = _determiner(
         phrase, "kein" if kein else phrase.determiner, case, gender, you
     )
     words = [determiner] if determiner else []
     if phrase.adjective is not None:
         words.append(phrase.adjective.de_stem + ending)
-    words.append(decline(noun, case, plural=phrase.count > 1))
+    words.append(decline(noun, case, plural=phrase.number > 1))
     return words
 
 
@@ -379,7 +395,7 @@ def _determiner(
         case "few":
             return "ein paar", strong
         case "number":
-            return NUMBERS[phrase.count], strong
+            return NUMBERS[phrase.number], strong
         case "bare" | "proper":
             return "", strong
         case "name":
@@ -388,7 +404,7 @@ def _determiner(
     stem = {"a": "ein", "kein": "kein"}.get(determiner) or (
         POSSESSIVES[you if determiner == "your" else determiner]
     )
-    bare = gender in "mn" and case == "nom" or (gender == "n" and case == "acc")
+    bare = (gender in "mn" and case == "nom") or (gender == "n" and case == "acc")
     ending = "" if bare else strong
     return stem + ending, strong if bare else _weak(case, gender)
 
@@ -413,7 +429,7 @@ def _relative(phrase: Phrase, you: str) -> list[str]:
     if phrase.relative is None or phrase.noun is None:
         return []
     clause, gap = phrase.relative
-    gender = "p" if phrase.count > 1 else phrase.noun.gender
+    gender = "p" if phrase.number > 1 else phrase.noun.gender
     case, preposition = "nom", ""
     if gap == "object":
         assert clause.verb is not None

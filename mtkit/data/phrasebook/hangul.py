@@ -111,7 +111,7 @@ def a_form(stem: Stem) -> str:
 
 @cache
 def eu_form(stem: Stem, ending: str) -> str:
-    """The stem with an ending that takes -으- after a consonant: ㄴ, ㄹ, ㅂ니다, 면, 세요, 십시오."""
+    """The stem with an ending that takes -으- after a consonant: ㄴ, ㄹ, ㅂ니다, 면, 세요."""
     text = stem.text
     if stem.irregular == "ㅂ":
         text = text[:-1] + _with(text[-1], consonant="") + "우"

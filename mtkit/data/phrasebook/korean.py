@@ -1,5 +1,6 @@
 """Korean: subject, object, verb; particles; one predicate whose endings carry everything else."""
 
+from collections.abc import Callable
 from functools import cache
 
 from . import hangul
@@ -22,10 +23,21 @@ OTHERS = {
     "we": ("우리는", "우리가", "우리", "우리"),
 }
 OWNERS = {"my": "I", "your": "you", "his": "he", "her": "she", "our": "we"}
-NUMBERS = dict(enumerate("한 두 세 네 다섯 여섯 일곱 여덟 아홉 열 열한 열두".split(), 1))
+NUMBERS = {
+    **dict(enumerate(["한", "두", "세", "네", "다섯", "여섯"], 1)),
+    **dict(enumerate(["일곱", "여덟", "아홉", "열", "열한", "열두"], 7)),
+}
 MINUTES = {5: "오 분", 10: "십 분", 15: "십오 분", 20: "이십 분", 30: "반"}
 ENDINGS = {"neutral": "polite", "familiar": "casual", "formal": "formal"}
-JOINTS = {"and": "and", "but": "but"}
+CONNECTIVES = {"and": "고", "but": "지만", "because": "기 때문에"}
+FINALS: dict[str, Callable[[Stem], str]] = {
+    "polite": hangul.polite,
+    "casual": hangul.casual,
+    "formal": lambda stem: hangul.formal(stem, "니다"),
+    "formal?": lambda stem: hangul.formal(stem, "니까"),
+    "if": lambda stem: hangul.eu_form(stem, "면"),
+    "when": lambda stem: hangul.eu_form(stem, "ㄹ") + " 때",
+}
 BE = Stem("있", adjective=True)
 BE_NOT = Stem("없", adjective=True)
 
@@ -47,7 +59,7 @@ def sentence(meaning: Sentence) -> str:
             if ending == "formal" and meaning.mood == "question":
                 ending = "formal?"
         else:
-            ending = JOINTS[meaning.units[index + 1].joint]
+            ending = meaning.units[index + 1].joint
             ending = "command " + ending if meaning.mood in ("command", "request") else ending
         words += _unit(unit, register, ending)
         if not last:
@@ -172,32 +184,15 @@ def finish(stem: Stem, tense: str, ending: str) -> str:
     is_past = tense == "past"
     if is_past:
         stem = hangul.past(stem)
-    match ending:
-        case "polite":
-            return hangul.polite(stem)
-        case "casual":
-            return hangul.casual(stem)
-        case "formal":
-            return hangul.formal(stem, "니다")
-        case "formal?":
-            return hangul.formal(stem, "니까")
-        case "and":
-            return stem.text + "고"
-        case "but":
-            return stem.text + "지만"
-        case "because":
-            return stem.text + "기 때문에"
-        case "if":
-            return hangul.eu_form(stem, "면")
-        case "when":
-            return hangul.eu_form(stem, "ㄹ") + " 때"
-        case "although":
-            if is_past or stem.has_neun:
-                return hangul.n_form(stem, "는데도")
-            return hangul.eu_form(stem, "ㄴ") + "데도"
-        case "quote":
-            return hangul.quoted(stem, is_past=is_past)
-    raise AssertionError(ending)
+    if ending in CONNECTIVES:
+        return stem.text + CONNECTIVES[ending]
+    if ending == "although":
+        if is_past or stem.has_neun:
+            return hangul.n_form(stem, "는데도")
+        return hangul.eu_form(stem, "ㄴ") + "데도"
+    if ending == "quote":
+        return hangul.quoted(stem, is_past=is_past)
+    return FINALS[ending](stem)
 
 
 def _adnominal(stem: Stem, tense: str) -> str:
@@ -275,9 +270,9 @@ def _phrase(phrase: Phrase, register: str) -> str:
         case "few":
             words += [noun.ko, "몇", noun.counter]
         case "number":
-            words += [noun.ko, NUMBERS[phrase.count], noun.counter]
+            words += [noun.ko, NUMBERS[phrase.number], noun.counter]
         case _:
-            words.append(noun.ko + ("들" if phrase.count > 1 else ""))
+            words.append(noun.ko + ("들" if phrase.number > 1 else ""))
     return " ".join(words)
 
 

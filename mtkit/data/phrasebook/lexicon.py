@@ -17,6 +17,7 @@ class Noun:
     en_plural: str
     de: str
     de_plural: str
+    de_woman: str
     gender: str  # m, f or n
     weak: bool
     ko: str
@@ -68,6 +69,11 @@ class Verb:
     ask: bool = True
     commands: bool | str = True
     adjective: bool = False
+
+    @property
+    def invariant(self) -> bool:
+        """Whether English has one form for present and past: cut, read."""
+        return len(self.en) > 1 and self.en[0] == self.en[1]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -162,13 +168,14 @@ def _noun(id: str, kind: str, entry: list[str], rules: dict[str, Any]) -> Noun:
         en_plural=english[-1] if len(english) > 1 else english[0] + "s",
         de=singular,
         de_plural=german[1] if len(german) > 1 else singular,
+        de_woman=german[2] if len(german) > 2 and german[2] != "weak" else german[0].split(" ")[1],
         gender={"der": "m", "die": "f", "das": "n"}[article],
         weak=german[-1] == "weak",
         ko=korean[0],
         counter=korean[-1],
         mass=kind in rules["nouns"]["mass"],
         owned=kind in rules["nouns"]["owned"],
-        ownerless=kind in rules["nouns"]["ownerless"],
+        ownerless=bool({kind, id} & set(rules["nouns"]["ownerless"])),
     )
 
 

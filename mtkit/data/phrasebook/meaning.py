@@ -7,14 +7,15 @@ from .lexicon import Adjective, Day, Noun, Place, Verb
 
 
 class Phrase(NamedTuple):
-    """A noun with what belongs to it, or a pronoun (no noun, and `determiner` is I, you, he, she, we).
+    """A noun with what belongs to it, or a pronoun without a noun.
 
-    `determiner` is the, a, this, few, number, bare, proper, name (with an `owner`) or a possessive.
+    `determiner` is the, a, this, few, number, bare, proper, name (with an `owner`) or a possessive;
+    of a pronoun it is I, you, he, she or we. `number` is 1, or how many; any other plural is 2.
     """
 
     noun: Noun | None
     determiner: str
-    count: int = 1
+    number: int = 1
     adjective: Adjective | None = None
     owner: Noun | None = None
     relative: "Relative | None" = None

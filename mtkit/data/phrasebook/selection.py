@@ -16,15 +16,15 @@ class Selection:
     names: tuple[Noun, ...]
     professions: tuple[Noun, ...]
     people: tuple[Noun, ...]
+    relatives: tuple[Noun, ...]  # people whose sex is known, for professions
     living: tuple[Noun, ...]  # who has an age
     standing: tuple[Noun, ...]  # what lies, stands or sits somewhere
     verbs: tuple[Verb, ...]
     short_verbs: tuple[Verb, ...]  # those that need no object, goal or place
     thoughts: tuple[Verb, ...]
     weather: tuple[Verb, ...]
-    places: tuple[Place, ...]
     near: tuple[Place, ...]
-    cities: tuple[Place, ...]
+    where: dict[str, tuple[Place, ...]]  # by verb
     spots: tuple[Place, ...]
     days: dict[str, tuple[Day, ...]]  # by tense
     predicative: tuple[Adjective, ...]
@@ -47,17 +47,15 @@ def selection() -> Selection:
         names=words.of_kind("name"),
         professions=words.of_kind("profession"),
         people=words.of_kind(*PEOPLE),
+        relatives=words.of_kind("family", "name"),
         living=words.of_kind("family", "name", "pet"),
         standing=words.of_kind(*words.rules["posture"]),
         verbs=verbs,
-        short_verbs=tuple(
-            v for v in verbs if not v.objects and not v.goal and v.place in ("", "never")
-        ),
+        short_verbs=tuple(v for v in verbs if not v.objects and not v.goal and v.place != "city"),
         thoughts=tuple(words.thoughts.values()),
         weather=tuple(words.weather.values()),
-        places=places,
         near=tuple(place for place in places if place.kind == "near"),
-        cities=tuple(place for place in places if place.kind == "city"),
+        where={verb.id: _where(verb, words) for verb in verbs},
         spots=tuple(words.spots.values()),
         days=_days(words),
         predicative=tuple(a for a in adjectives if a.predicative),
@@ -71,6 +69,16 @@ def selection() -> Selection:
             n.id: tuple(v for v in verbs if n in v.objects and not v.receivers) for n in nouns
         },
     )
+
+
+def _where(verb: Verb, words: Lexicon) -> tuple[Place, ...]:
+    """The places its entry names by kind or by id; otherwise near ones, for a goal also cities."""
+    sets = words.rules["sets"]
+    names = " ".join(sets.get(name, name) for name in verb.place.split()).split()
+    names = names or ["near"] + ["city"] * verb.goal
+    if verb.stative and not verb.place:
+        return ()
+    return tuple(p for p in words.places.values() if p.kind in names or p.id in names)
 
 
 def _days(words: Lexicon) -> dict[str, tuple[Day, ...]]:

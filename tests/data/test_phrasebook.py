@@ -1,0 +1,567 @@
+"""The phrasebook: its splits, its lengths, and what three native readers would look for."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import islice, pairwise, permutations
+from random import Random
+
+import pytest
+
+from mtkit.data import phrasebook
+from mtkit.data.phrasebook import LANGUAGES, SPEAK, SPLITS, hangul, sample, split_of
+from mtkit.data.phrasebook.german import decline
+from mtkit.data.phrasebook.grammar import Sampler
+from mtkit.data.phrasebook.lexicon import Verb, lexicon
+from mtkit.data.phrasebook.meaning import (
+    Clause,
+    Phrase,
+    Relative,
+    Sentence,
+    Time,
+    Unit,
+    clauses,
+    combinations,
+)
+from mtkit.errors import DataError, UsageError
+
+WORDS = lexicon()
+NOUN, VERB, THOUGHT = WORDS.nouns, WORDS.verbs, WORDS.thoughts
+PLACE, SPOT, DAY, ADJECTIVE = WORDS.places, WORDS.spots, WORDS.days, WORDS.adjectives
+
+
+def meanings(size: int, *, seed: int = 11) -> Iterator[Sentence]:
+    """Meanings of all splits, three to twenty English words long."""
+    random = Random(seed)
+    draw = Sampler(random.random)
+    return (draw.sentence(3 + random.random() * 17) for _ in range(size))
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[tuple[Sentence, dict[str, str]]]:
+    """Many meanings with their three wordings."""
+    return [(m, {name: speak(m) for name, speak in SPEAK.items()}) for m in meanings(20_000)]
+
+
+def the(noun: str, **more: object) -> Phrase:
+    return Phrase(NOUN[noun], "the")._replace(**more)
+
+
+def some(noun: str, determiner: str, number: int = 1, adjective: str = "") -> Phrase:
+    return Phrase(NOUN[noun], determiner, number, ADJECTIVE[adjective] if adjective else None)
+
+
+def pronoun(word: str) -> Phrase:
+    return Phrase(None, word)
+
+
+def act(verb: str, *phrases: Phrase, **more: object) -> Clause:
+    """A clause with a subject and perhaps an object."""
+    subject, object = phrases[:1], phrases[1:]
+    return Clause("action", VERB[verb], subject, object)._replace(**more)
+
+
+def command(verb: str, *objects: Phrase, **more: object) -> Clause:
+    return Clause("action", VERB[verb], (), objects, negated=True)._replace(**more)
+
+
+def say(clause: Clause, mood: str = "statement", **more: object) -> Sentence:
+    return Sentence((Unit(clause),), mood)._replace(**more)
+
+
+def join(main: Clause, conjunction: str, subordinate: Clause) -> Sentence:
+    return Sentence((Unit(main, conjunction, subordinate),))
+
+
+BOOK_SHE_BOUGHT = the(
+    "book",
+    relative=Relative(
+        act("buy", Phrase(NOUN["mother"], "your"), the("book"), tense="past"), "object"
+    ),
+)
+WEATHER_RAIN = Clause("weather", WORDS.weather["rain"])
+
+GOLDEN = [
+    (
+        say(act("drink", pronoun("she"), some("coffee", "bare"), tense="past")),
+        "She drank coffee.",
+        "Sie hat Kaffee getrunken.",
+        "그녀는 커피를 마셨어요.",
+    ),
+    (
+        say(act("see", the("child"), the("dog", adjective=ADJECTIVE["big"]))),
+        "The child sees the big dog.",
+        "Das Kind sieht den großen Hund.",
+        "아이는 큰 개를 봐요.",
+    ),
+    (
+        say(act("buy", pronoun("I"), some("book", "number", 3), tense="future")),
+        "I will buy three books.",
+        "Ich werde drei Bücher kaufen.",
+        "저는 책 세 권을 살 거예요.",
+    ),
+    (
+        say(act("eat", pronoun("he"), some("apple", "a", 1, "red"), tense="progressive")),
+        "He is eating a red apple.",
+        "Er isst gerade einen roten Apfel.",
+        "그는 빨간 사과 한 개를 먹고 있어요.",
+    ),
+    (
+        say(act("drink", the("woman"), some("milk", "bare"), negated=True)),
+        "The woman doesn't drink milk.",
+        "Die Frau trinkt keine Milch.",
+        "여자는 우유를 마시지 않아요.",
+    ),
+    (
+        say(act("help", pronoun("we"), some("child", "this", 2), tense="past", negated=True)),
+        "We didn't help these children.",
+        "Wir haben diesen Kindern nicht geholfen.",
+        "우리는 이 아이들을 돕지 않았어요.",
+    ),
+    (
+        say(
+            act(
+                "get_up",
+                pronoun("I"),
+                tense="past",
+                fronted=True,
+                time=Time(DAY["monday"], 6, 30),
+            )
+        ),
+        "At half past six on Monday, I got up.",
+        "Am Montag um halb sieben bin ich aufgestanden.",
+        "월요일 여섯 시 반에 저는 일어났어요.",
+    ),
+    (
+        say(act("turn_off", pronoun("you"), the("lamp"), tense="past"), "question"),
+        "Did you turn off the lamp?",
+        "Haben Sie die Lampe ausgeschaltet?",
+        "당신은 램프를 껐어요?",
+    ),
+    (
+        say(
+            Clause("action", VERB["sing"], (), (the("song"),), tense="past", wh="subject"),
+            "question",
+        ),
+        "Who sang the song?",
+        "Wer hat das Lied gesungen?",
+        "누가 노래를 불렀어요?",
+    ),
+    (
+        say(act("wait_for", pronoun("you"), tense="past", wh="object"), "question"),
+        "Who did you wait for?",
+        "Auf wen haben Sie gewartet?",
+        "당신은 누구를 기다렸어요?",
+    ),
+    (
+        say(act("go", pronoun("you"), wh="place", tense="future"), "question"),
+        "Where will you go?",
+        "Wohin werden Sie gehen?",
+        "당신은 어디에 갈 거예요?",
+    ),
+    (
+        say(
+            act("read", pronoun("you"), some("novel", "number", 2), tense="past", wh="number"),
+            "question",
+            register="familiar",
+            vocative=NOUN["sujin"],
+        ),
+        "Sujin, how many novels did you read?",
+        "Sujin, wie viele Romane hast du gelesen?",
+        "수진아, 너는 소설을 몇 권 읽었어?",
+    ),
+    (
+        say(
+            command("underestimate", Phrase(NOUN["strength"], "your", 1, ADJECTIVE["inner"])),
+            "command",
+        ),
+        "Don't underestimate your inner strength.",
+        "Unterschätzen Sie Ihre innere Stärke nicht.",
+        "당신의 내면의 힘을 과소평가하지 마세요.",
+    ),
+    (
+        say(command("forget", BOOK_SHE_BOUGHT), "command"),
+        "Don't forget the book that your mother bought.",
+        "Vergessen Sie das Buch nicht, das Ihre Mutter gekauft hat.",
+        "당신의 어머니가 산 책을 잊지 마세요.",
+    ),
+    (
+        say(command("forget", the("key"), the("bag"), some("umbrella", "my")), "request"),
+        "Please don't forget the key, the bag, and my umbrella.",
+        "Bitte vergessen Sie den Schlüssel, die Tasche und meinen Regenschirm nicht.",
+        "열쇠, 가방 그리고 제 우산을 잊지 말아 주세요.",
+    ),
+    (
+        say(
+            command("read", the("letter"), negated=False),
+            "command",
+            register="familiar",
+            vocative=NOUN["minsu"],
+        ),
+        "Minsu, read the letter.",
+        "Minsu, lies den Brief.",
+        "민수야, 편지를 읽어.",
+    ),
+    (
+        say(command("open", the("window")), "command", register="formal"),
+        "Ladies and gentlemen, don't open the window.",
+        "Meine Damen und Herren, öffnen Sie das Fenster nicht.",
+        "여러분, 창문을 열지 마십시오.",
+    ),
+    (
+        say(
+            act(
+                "give",
+                some("grandmother", "my"),
+                some("apple", "few"),
+                tense="past",
+                receiver=(the("boy"),),
+            )._replace(object=(some("apple", "few", 2),))
+        ),
+        "My grandmother gave the boy a few apples.",
+        "Meine Großmutter hat dem Jungen ein paar Äpfel gegeben.",
+        "제 할머니는 소년에게 사과 몇 개를 줬어요.",
+    ),
+    (
+        join(
+            act("sleep", pronoun("I")),
+            "because",
+            Clause("quality", subject=(pronoun("I"),), adjective=ADJECTIVE["tired"]),
+        ),
+        "I sleep because I am tired.",
+        "Ich schlafe, weil ich müde bin.",
+        "제가 피곤하기 때문에 저는 자요.",
+    ),
+    (
+        join(act("go", pronoun("we"), place=PLACE["home"], tense="future"), "if", WEATHER_RAIN),
+        "If it rains, we will go home.",
+        "Falls es regnet, werden wir nach Hause gehen.",
+        "비가 오면 우리는 집에 갈 거예요.",
+    ),
+    (
+        join(
+            act("call", Phrase(NOUN["paul"], "proper"), pronoun("I"), tense="past"),
+            "when",
+            act("arrive", the("train"), tense="past"),
+        ),
+        "When the train arrived, Paul called me.",
+        "Als der Zug angekommen ist, hat Paul mich angerufen.",
+        "기차가 도착했을 때 폴은 저에게 전화했어요.",
+    ),
+    (
+        join(
+            Clause("quality", subject=(the("soup"),), adjective=ADJECTIVE["hot"], negated=True),
+            "although",
+            Clause("quality", subject=(some("coffee", "the"),), adjective=ADJECTIVE["hot"]),
+        ),
+        "Although the coffee is hot, the soup isn't hot.",
+        "Obwohl der Kaffee heiß ist, ist die Suppe nicht heiß.",
+        "커피가 뜨거운데도 수프는 뜨겁지 않아요.",
+    ),
+    (
+        join(
+            Clause("action", THOUGHT["know_that"], (pronoun("he"),)),
+            "that",
+            act("get_up", some("student", "this"), negated=True),
+        ),
+        "He knows that this student doesn't get up.",
+        "Er weiß, dass dieser Student nicht aufsteht.",
+        "그는 이 대학생이 일어나지 않는다는 것을 알아요.",
+    ),
+    (
+        say(
+            Clause(
+                "existence",
+                subject=(some("cup", "number", 2),),
+                place=SPOT["on_table"],
+                tense="past",
+            )
+        ),
+        "There were two cups on the table.",
+        "Auf dem Tisch standen zwei Tassen.",
+        "탁자 위에 찻잔 두 개가 있었어요.",
+    ),
+    (
+        say(
+            Clause(
+                "comparison",
+                subject=(some("dress", "this"),),
+                object=(the("coat"),),
+                adjective=ADJECTIVE["expensive"],
+            )
+        ),
+        "This dress is more expensive than the coat.",
+        "Dieses Kleid ist teurer als der Mantel.",
+        "이 원피스는 외투보다 더 비싸요.",
+    ),
+    (
+        say(Clause("profession", None, (Phrase(NOUN["aunt"], "our"),), (some("doctor", "bare"),))),
+        "Our aunt is a doctor.",
+        "Unsere Tante ist Ärztin.",
+        "우리 이모는 의사예요.",
+    ),
+    (
+        say(Clause("age", subject=(some("daughter", "my"),), number=7)),
+        "My daughter is seven years old.",
+        "Meine Tochter ist sieben Jahre alt.",
+        "제 딸은 일곱 살이에요.",
+    ),
+    (
+        say(
+            act("help", pronoun("she"), modal="want", tense="present")._replace(
+                object=(
+                    the(
+                        "tourist",
+                        relative=Relative(
+                            act("travel", the("tourist"), place=PLACE["seoul"], tense="past"),
+                            "subject",
+                        ),
+                    ),
+                )
+            )
+        ),
+        "She wants to help the tourist who traveled to Seoul.",
+        "Sie möchte dem Touristen helfen, der nach Seoul gereist ist.",
+        "그녀는 서울로 여행한 관광객을 돕고 싶어 해요.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("meaning", "en", "de", "ko"), GOLDEN, ids=[row[1] for row in GOLDEN])
+def test_meaning_is_said_as_a_native_says_it(meaning: Sentence, en: str, de: str, ko: str) -> None:
+    assert {name: speak(meaning) for name, speak in SPEAK.items()} == {"de": de, "en": en, "ko": ko}
+
+
+@pytest.mark.parametrize(
+    ("entry", "forms"),
+    [
+        ("먹다", "먹어 먹은 먹는"),
+        ("돕다 ㅂ", "도와 도운 돕는"),
+        ("듣다 ㄷ", "들어 들은 듣는"),
+        ("부르다", "불러 부른 부르는"),
+        ("고르다", "골라 고른 고르는"),
+        ("쓰다", "써 쓴 쓰는"),
+        ("끄다", "꺼 끈 끄는"),
+        ("팔다", "팔아 판 파는"),
+        ("열다", "열어 연 여는"),
+        ("마시다", "마셔 마신 마시는"),
+        ("배우다", "배워 배운 배우는"),
+        ("보내다", "보내 보낸 보내는"),
+        ("요리하다", "요리해 요리한 요리하는"),
+        ("닫다", "닫아 닫은 닫는"),
+        ("씻다", "씻어 씻은 씻는"),
+    ],
+)
+def test_korean_stem_takes_its_endings(entry: str, forms: str) -> None:
+    stem = hangul.parse(entry)
+    made = (hangul.a_form(stem), hangul.eu_form(stem, "ㄴ"), hangul.n_form(stem, "는"))
+    assert " ".join(made) == forms
+
+
+def test_sample_depends_on_its_arguments_alone() -> None:
+    first = list(sample("ko", "en", size=300, seed=4))
+    assert first == list(sample("ko", "en", size=300, seed=4))
+    assert first != list(sample("ko", "en", size=300, seed=5))
+
+
+def test_sample_is_the_same_on_every_machine() -> None:
+    pairs = list(sample("en", "ko", "test", size=3, seed=1))
+    assert pairs == PINNED
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_smaller_sample_begins_the_larger_one(split: str) -> None:
+    assert list(sample("de", "ko", split, size=40)) == list(
+        islice(sample("de", "ko", split, size=90), 40)
+    )
+
+
+def test_sample_repeats_no_pair() -> None:
+    pairs = list(sample("en", "de", size=10_000))
+    assert len(set(pairs)) == 10_000
+
+
+def test_splits_share_no_sentence_in_any_language(
+    drawn: list[tuple[Sentence, dict[str, str]]],
+) -> None:
+    places: dict[str, set[str]] = defaultdict(set)
+    for meaning, texts in drawn:
+        for text in texts.values():
+            places[text].add(split_of(meaning))
+    assert [text for text, splits in places.items() if len(splits) > 1] == []
+
+
+def test_samples_of_two_splits_and_seeds_do_not_overlap() -> None:
+    train = list(sample("ko", "en", "train", size=8_000, seed=1))
+    for split, seed in (("valid", 2), ("test", 3), ("combinations", 1)):
+        others = list(sample("ko", "en", split, size=400, seed=seed))
+        for side in (0, 1):
+            assert not {pair[side] for pair in train} & {pair[side] for pair in others}
+
+
+def test_combinations_hold_pairs_that_no_other_split_has(
+    drawn: list[tuple[Sentence, dict[str, str]]],
+) -> None:
+    held_out = {
+        (relation, head, other)
+        for relation, table in WORDS.rules["held_out"].items()
+        for head, others in table.items()
+        for other in others
+    }
+    seen: Counter[str] = Counter()
+    for meaning, _ in drawn:
+        found = set(combinations(meaning)) & held_out
+        assert (split_of(meaning) == "combinations") == bool(found)
+        if not found:
+            for clause in clauses(meaning):
+                seen.update([] if clause.verb is None else [clause.verb.id])
+                seen.update(p.noun.id for p in clause.object + clause.subject if p.noun is not None)
+    for relation, head, other in held_out - {h for h in held_out if h[0] != "object"}:
+        assert seen[head] >= 8, (relation, head)
+        assert seen[other] >= 8, (relation, other)
+
+
+@pytest.mark.parametrize(("source", "target"), list(permutations(LANGUAGES, 2)))
+def test_target_is_a_function_of_the_source(
+    source: str, target: str, drawn: list[tuple[Sentence, dict[str, str]]]
+) -> None:
+    targets: dict[str, set[str]] = defaultdict(set)
+    for _, texts in drawn:
+        targets[texts[source]].add(texts[target])
+    ambiguous = sum(len(texts) > 1 for texts in targets.values())
+    assert ambiguous / len(targets) < 0.001
+
+
+@pytest.mark.parametrize("source", LANGUAGES)
+@pytest.mark.parametrize("window", [(3, 16), (3, 5), (10, 12), (30, 60), (80, 80), (3, 80)])
+def test_lengths_stay_in_their_window(source: str, window: tuple[int, int]) -> None:
+    target = "en" if source == "ko" else "ko"
+    low, high = window
+    pairs = sample(source, target, size=60, min_words=low, max_words=high)
+    assert all(low <= len(text.split(" ")) <= high for text, _ in pairs)
+
+
+@pytest.mark.parametrize("source", LANGUAGES)
+def test_lengths_spread_evenly(source: str) -> None:
+    target = "en" if source == "ko" else "ko"
+    counts = Counter(len(text.split(" ")) for text, _ in sample(source, target, size=2_800))
+    assert sorted(counts) == list(range(3, 17))
+    assert min(counts.values()) > 100
+    assert max(counts.values()) < 240
+
+
+def test_korean_particles_follow_the_last_sound(
+    drawn: list[tuple[Sentence, dict[str, str]]],
+) -> None:
+    # Unicode lays syllables out in rows of 28 finals, the first of which is none and the ninth ㄹ.
+    nouns = {noun.ko for noun in NOUN.values()} | {noun.counter for noun in NOUN.values()}
+    closed, vowel = ("은", "을", "과"), ("는", "를", "와")
+    checked = 0
+    for _, texts in drawn:
+        for word in texts["ko"].rstrip(".?").replace(",", "").split(" "):
+            if word[:-1] in nouns and word not in nouns and word[-1] in closed + vowel:
+                ends_in_consonant = (ord(word[-2]) - 0xAC00) % 28 != 0
+                assert word[-1] in (closed if ends_in_consonant else vowel), word
+                checked += 1
+    assert checked > 10_000
+
+
+def test_german_articles_fit_the_gender_of_their_noun(
+    drawn: list[tuple[Sentence, dict[str, str]]],
+) -> None:
+    genders: dict[str, set[str]] = defaultdict(set)
+    for noun in NOUN.values():
+        genders[noun.de].add(noun.gender)
+        genders[decline(noun, "acc", plural=False)].add(noun.gender)  # den Studenten
+        if not noun.mass and noun.kind != "name":
+            genders[noun.de_plural].add("p")
+    allowed = {"das": "n", "dieses": "n", "den": "mp", "diesen": "mp", "einen": "m", "eine": "f"}
+    checked = 0
+    for meaning, texts in drawn:
+        if any(p.relative for c in clauses(meaning) for p in c.subject + c.object):
+            continue  # relative pronouns look like articles
+        words = texts["de"].rstrip(".?").replace(",", " ,").split(" ")
+        for article, noun in pairwise(words):
+            if article in allowed and noun in genders:
+                fits = set(allowed[article]) & genders[noun]
+                assert fits, (article, noun, texts["de"])
+                checked += 1
+    assert checked > 1_000
+
+
+def test_negative_command_stands_first_in_english_and_last_in_korean(
+    drawn: list[tuple[Sentence, dict[str, str]]],
+) -> None:
+    longest = 0
+    for meaning, texts in drawn:
+        unit = meaning.units[0]
+        single = len(meaning.units) == 1 and unit.subordinate is None
+        if meaning.mood == "command" and single and unit.main.negated:
+            addressed = meaning.register != "neutral"
+            start = texts["en"].split(", ", 1)[addressed]
+            assert start.startswith("don't " if addressed else "Don't ")
+            assert texts["ko"].endswith(("지 마세요.", "지 마.", "지 마십시오."))
+            longest = max(longest, len(texts["en"].split(" ")))
+    assert longest > 12
+
+
+def test_english_article_fits_the_next_sound(
+    drawn: list[tuple[Sentence, dict[str, str]]],
+) -> None:
+    for _, texts in drawn:
+        words = texts["en"].lower().split(" ")
+        for article, word in pairwise(words):
+            if article in ("a", "an") and not word.startswith("use"):
+                assert (article == "an") == (word[0] in "aeiou"), texts["en"]
+
+
+def test_sentences_have_clean_punctuation(
+    drawn: list[tuple[Sentence, dict[str, str]]],
+) -> None:
+    for _, texts in drawn:
+        for text in texts.values():
+            assert text[-1] in ".?"
+            assert not any(bad in text for bad in ("  ", ",,", " ,", " .", ",.", ", ,", ",?"))
+
+
+def test_every_entry_has_words_of_its_own() -> None:
+    for attribute in ("en", "de", "ko"):
+        words = [getattr(noun, attribute) for noun in NOUN.values()]
+        assert [word for word, count in Counter(words).items() if count > 1] == []
+
+
+def test_every_verb_has_what_it_selects() -> None:
+    for verb in VERB.values():
+        assert isinstance(verb, Verb)
+        assert verb.subjects, verb.id
+        assert len(verb.de) == 3, verb.id
+
+
+def test_too_large_a_sample_says_how_many_there_are() -> None:
+    with pytest.raises(DataError, match="has no 100000 pairs de-en") as error:
+        list(sample("de", "en", "combinations", size=100_000, min_words=3, max_words=3))
+    assert error.value.hint is not None
+    assert "ask for at most" in error.value.hint
+
+
+def test_wrong_arguments_are_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="no language 'fr'"):
+        sample("fr", "en", size=1)
+    with pytest.raises(UsageError, match="both en"):
+        sample("en", "en", size=1)
+    with pytest.raises(UsageError, match="no split 'dev'"):
+        sample("en", "de", "dev", size=1)
+    with pytest.raises(UsageError, match="9 to 4 words"):
+        sample("en", "de", size=1, min_words=9, max_words=4)
+
+
+def test_triples_are_of_the_split_asked_for() -> None:
+    rows = phrasebook.triples("test", size=20)
+    assert len(rows) == 20
+    assert all(row.en and row.de and row.ko for row in rows)
+
+
+PINNED = [
+    ("Will Paul swim at the beach?", "폴은 해변에서 수영할 거예요?"),
+    ("Sujin, Jiyoung lent me six umbrellas.", "수진아, 지영은 나에게 우산 여섯 개를 빌려줬어."),
+    ("Paul, Tom exercises.", "폴아, 톰은 운동해."),
+]
