@@ -95,16 +95,21 @@ class Binariser:
             spool.write(chunk)
             choice.offer(chunk)
             count += len(chunk)
+        self.tell("reading the corpus", 1.0)
         self.notes.append(f"Training: {' '.join(corpus.report.sentences())}")
         if not count:
             raise DataError(
                 f"{corpus.name} has no pair with text on both sides", "look at the files"
             )
-        if held_out and (len(choice.pairs) < self.data.held_out or 2 * self.data.held_out > count):
+        wanted = self.data.held_out
+        few = len(choice.pairs) < wanted
+        has = len(choice.pairs) if few else count
+        if held_out and 2 * wanted > has:
+            fewer = f"--set data.held_out={has // 10}, or " if has >= 10 else ""
             raise DataError(
-                f"{corpus.name} has {count:,} pairs: too few to hold {self.data.held_out:,} of "
-                "them out for validation",
-                f"--set data.held_out={max(1, count // 10)}",
+                f"{corpus.name} has {has:,}{' different' if few else ''} pairs: too few to hold "
+                f"{wanted:,} of them out for validation",
+                f"{fewer}name a validation corpus: --set data.valid=...",
             )
         return choice.pairs
 
@@ -159,15 +164,18 @@ class Binariser:
         target = (text for _, _, targets in spool.chunks(chosen) for text in targets)
         if self.section.joint:
             joint = Tokenizer.train(chain(source, target), self.section)
-            return joint, joint
-        return Tokenizer.train(source, self.section), Tokenizer.train(target, self.section)
+            made = joint, joint
+        else:
+            made = Tokenizer.train(source, self.section), Tokenizer.train(target, self.section)
+        self.tell("training the tokenizer", 1.0)
+        return made
 
     def _say_vocabulary(self, tokenizers: Tokenizers) -> None:
         source, target = tokenizers
         sizes = (
             f"{source.size:,} pieces, joint"
             if source is target
-            else (f"{source.size:,} source and {target.size:,} target pieces")
+            else f"{source.size:,} source and {target.size:,} target pieces"
         )
         self.notes.append(f"Vocabulary: {sizes}.")
 
@@ -197,6 +205,7 @@ class Binariser:
                     else None,
                 )
             pairs, tokens = writer.pairs, writer.tokens
+        self.tell("encoding", 1.0)
         if too_long:
             self.notes.append(
                 f"Left out of training, as pairs: {too_long:,} with more than {limit} tokens on a "

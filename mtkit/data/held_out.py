@@ -25,7 +25,8 @@ class HeldOut:
         """Consider further pairs of the corpus."""
         for pair in pairs:
             value = _hash(pair)
-            if len(self._chosen) == self._count and value >= -self._chosen[0][0]:
+            full = len(self._chosen) == self._count
+            if full and (not self._count or value >= -self._chosen[0][0]):
                 continue
             if value in self._hashes:
                 continue

@@ -136,10 +136,17 @@ def test_too_small_corpus_names_a_number_to_hold_out(tmp_path: Path, cache: Path
     train = write(tmp_path / "data", all_pairs()[:39])
     with pytest.raises(DataError, match="39 pairs: too few") as raised:
         prepare(recipe(train, "tokenizer.kind=char"), cache=cache)
-    hint = (raised.value.hint or "").removeprefix("--set ")
+    hint = (raised.value.hint or "").removeprefix("--set ").split(",")[0]
     data = prepare(recipe(train, "tokenizer.kind=char", hint), cache=cache)
     assert len(data.valid) + len(data.train) == 39
     assert not [path for path in cache.iterdir() if path.name.startswith(".")]
+
+
+def test_corpus_of_one_pair_repeated_is_too_small(tmp_path: Path, cache: Path) -> None:
+    train = write(tmp_path / "data", all_pairs()[:1] * 100)
+    with pytest.raises(DataError, match="1 different pairs") as raised:
+        prepare(recipe(train, "tokenizer.kind=char"), cache=cache)
+    assert (raised.value.hint or "").startswith("name a validation corpus")
 
 
 def test_validation_corpus_is_kept_whole(tmp_path: Path, cache: Path) -> None:
@@ -173,6 +180,15 @@ def test_limit_that_leaves_nothing_names_one_that_does_not(corpus: str, cache: P
         prepare(recipe(corpus, "data.max_length=2"), cache=cache)
     hint = (raised.value.hint or "").removeprefix("--set ")
     assert len(prepare(recipe(corpus, hint), cache=cache).train) == 480
+
+
+def test_every_stage_is_heard_to_its_end(corpus: str, cache: Path) -> None:
+    heard: dict[str, list[float | None]] = {}
+    prepare(
+        recipe(corpus), cache=cache, listen=lambda s, part: heard.setdefault(s, []).append(part)
+    )
+    for stage in ("reading the corpus", "training the tokenizer", "encoding"):
+        assert heard[stage][-1] == 1.0, stage
 
 
 def test_cached_data_are_the_prepared_data(corpus: str, cache: Path) -> None:
