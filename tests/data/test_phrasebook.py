@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import islice, pairwise, permutations
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def drawn() -> list[tuple[Sentence, dict[str, str]]]:
     return [(m, {name: speak(m) for name, speak in SPEAK.items()}) for m in meanings(20_000)]
 
 
-def the(noun: str, **more: object) -> Phrase:
+def the(noun: str, **more: Any) -> Phrase:
     return Phrase(NOUN[noun], "the")._replace(**more)
 
 
@@ -54,17 +55,17 @@ def pronoun(word: str) -> Phrase:
     return Phrase(None, word)
 
 
-def act(verb: str, *phrases: Phrase, **more: object) -> Clause:
+def act(verb: str, *phrases: Phrase, **more: Any) -> Clause:
     """A clause with a subject and perhaps an object."""
     subject, object = phrases[:1], phrases[1:]
     return Clause("action", VERB[verb], subject, object)._replace(**more)
 
 
-def command(verb: str, *objects: Phrase, **more: object) -> Clause:
+def command(verb: str, *objects: Phrase, **more: Any) -> Clause:
     return Clause("action", VERB[verb], (), objects, negated=True)._replace(**more)
 
 
-def say(clause: Clause, mood: str = "statement", **more: object) -> Sentence:
+def say(clause: Clause, mood: str = "statement", **more: Any) -> Sentence:
     return Sentence((Unit(clause),), mood)._replace(**more)
 
 
@@ -561,7 +562,13 @@ def test_triples_are_of_the_split_asked_for() -> None:
 
 
 PINNED = [
-    ("Will Paul swim at the beach?", "폴은 해변에서 수영할 거예요?"),
-    ("Sujin, Jiyoung lent me six umbrellas.", "수진아, 지영은 나에게 우산 여섯 개를 빌려줬어."),
-    ("Paul, Tom exercises.", "폴아, 톰은 운동해."),
+    (
+        "The chefs, the lawyer, the singers, the journalist, and the farmer could sleep.",
+        "요리사들, 변호사, 가수들, 기자 그리고 농부는 잘 수 있었어요.",
+    ),
+    (
+        "Junho, don't invite Daniel and Sujin, and don't sell the sweater and this skirt.",
+        "준호야, 다니엘과 수진을 초대하지 말고, 스웨터와 이 치마를 팔지 마.",
+    ),
+    ("She is swimming.", "그녀는 수영하고 있어요."),
 ]

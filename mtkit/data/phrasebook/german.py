@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from .lexicon import Noun, Verb, lexicon
+from .lexicon import Noun, Verb
 from .meaning import Clause, Phrase, Sentence, Time, Unit
 
 # Pronouns: nominative, accusative, dative.
@@ -276,7 +276,7 @@ def _predicate(clause: Clause, person: str) -> tuple[str, list[str]]:
     if clause.kind == "existence" or (clause.kind == "location" and _stands(clause)):
         noun = clause.subject[0].noun
         assert noun is not None
-        return _posture(lexicon().rules["posture"][noun.kind], clause.tense, person)
+        return _posture(noun.posture, clause.tense, person)
     verb = clause.verb
     if verb is None or verb.adjective:
         if clause.tense == "future":
@@ -288,7 +288,7 @@ def _predicate(clause: Clause, person: str) -> tuple[str, list[str]]:
 
 def _stands(clause: Clause) -> bool:
     noun = clause.subject[0].noun
-    return noun is not None and noun.kind in lexicon().rules["posture"]
+    return noun is not None and noun.posture != ""
 
 
 def _posture(posture: str, tense: str, person: str) -> tuple[str, list[str]]:

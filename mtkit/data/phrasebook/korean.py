@@ -160,7 +160,10 @@ def _negated(stem: Stem) -> Stem:
 @cache
 def _verb(verb: Verb, tense: str, modal: tuple[str, bool], negated: bool, ending: str) -> str:
     """A verb with its auxiliaries, tense and ending; `modal` says whether a third person wants."""
-    stem = hangul.parse(verb.ko, adjective=verb.adjective)
+    if negated and verb.ko_not and not modal[0]:
+        stem, negated = hangul.parse(verb.ko_not), False
+    else:
+        stem = hangul.parse(verb.ko, adjective=verb.adjective)
     match modal:
         case ("can", _):
             stem = Stem(hangul.eu_form(stem, "ㄹ") + (" 수 없" if negated else " 수 있"), True)
@@ -171,7 +174,10 @@ def _verb(verb: Verb, tense: str, modal: tuple[str, bool], negated: bool, ending
             stem = Stem(stem.text + "고 싶어 하") if third else Stem(stem.text + "고 싶", True)
     if tense == "progressive":
         stem = Stem(stem.text + "고 있", True)
-    return finish(_negated(stem) if negated else stem, tense, ending)
+    stem = _negated(stem) if negated else stem
+    if (verb.ko_lasting, tense, ending) == (True, "past", "adnominal"):
+        return stem.text + "던"
+    return finish(stem, tense, ending)
 
 
 def finish(stem: Stem, tense: str, ending: str) -> str:

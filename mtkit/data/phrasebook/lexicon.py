@@ -25,6 +25,7 @@ class Noun:
     mass: bool
     owned: bool
     ownerless: bool
+    posture: str  # lie, stand or sit, where it can be asked where it is
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,6 +62,8 @@ class Verb:
     ko_place: str = "에서"
     ko_goal: str = "에"
     ko_honorific: str = ""
+    ko_not: str = ""
+    ko_lasting: bool = False
     ko_that: str = ""
     tense: str = ""
     goal: bool = False
@@ -175,6 +178,7 @@ def _noun(id: str, kind: str, entry: list[str], rules: dict[str, Any]) -> Noun:
         counter=korean[-1],
         mass=kind in rules["nouns"]["mass"],
         owned=kind in rules["nouns"]["owned"],
+        posture=rules["posture"].get(id, rules["posture"].get(kind, "")),
         ownerless=bool({kind, id} & set(rules["nouns"]["ownerless"])),
     )
 

@@ -134,6 +134,10 @@ class PhraseSampler:
         if budget < 5 or not lists:
             return (self._phrase(nouns, budget, subject=subject, calm=calm),)
         count = max(2, min(7, len(nouns), int(budget / 3.2 + 0.5)))
+        # A list of one kind if there are enough of it: apples and pears, not milk and printers.
+        kind = self.pick(nouns).kind
+        alike = tuple(noun for noun in nouns if noun.kind == kind)
+        nouns = alike if len(alike) >= count else nouns
         chosen: list[Phrase] = []
         heads: set[str] = set()
         for _ in range(3 * count):

@@ -28,7 +28,7 @@ class Selection:
     spots: tuple[Place, ...]
     days: dict[str, tuple[Day, ...]]  # by tense
     predicative: tuple[Adjective, ...]
-    moods: tuple[Adjective, ...]  # those that describe people: tired, happy
+    moods: tuple[Adjective, ...]  # tired, happy
     described: dict[str, tuple[Noun, ...]]  # by adjective
     attributes: dict[str, tuple[Adjective, ...]]  # by noun
     acting: dict[str, tuple[Verb, ...]]  # by noun: verbs whose subject it can be
@@ -49,7 +49,7 @@ def selection() -> Selection:
         people=words.of_kind(*PEOPLE),
         relatives=words.of_kind("family", "name"),
         living=words.of_kind("family", "name", "pet"),
-        standing=words.of_kind(*words.rules["posture"]),
+        standing=tuple(noun for noun in nouns if noun.posture),
         verbs=verbs,
         short_verbs=tuple(v for v in verbs if not v.objects and not v.goal and v.place != "city"),
         thoughts=tuple(words.thoughts.values()),
@@ -59,7 +59,7 @@ def selection() -> Selection:
         spots=tuple(words.spots.values()),
         days=_days(words),
         predicative=tuple(a for a in adjectives if a.predicative),
-        moods=tuple(a for a in adjectives if a.predicative and "friend" in a.nouns),
+        moods=tuple(words.adjectives[id] for id in words.rules["adjectives"]["moods"]),
         described={a.id: tuple(n for n in nouns if n.id in a.nouns) for a in adjectives},
         attributes={n.id: tuple(a for a in adjectives if n.id in a.nouns) for n in nouns},
         acting={
