@@ -9,16 +9,17 @@ last position only EOS is allowed, at its true probability. PAD and BOS are neve
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, isqrt
+from math import inf
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from mtkit.decoding.candidates import continuations
 from mtkit.errors import ModelError, UsageError
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import SearchSection
-from mtkit.symbols import BOS, EOS, PAD, UNK
+from mtkit.symbols import BOS, EOS, PAD
 
 # Finished sentences stay until this share of the batch is idle: leaving moves the others' state.
 _IDLE_SHARE = 0.25
@@ -58,9 +59,11 @@ class SearchOptions:
         )
 
     @property
-    def forbidden(self) -> tuple[int, ...]:
-        """What no hypothesis holds; EOS is one of them because it ends a hypothesis instead."""
-        return (PAD, BOS, EOS) if self.unknown else (PAD, UNK, BOS, EOS)
+    def forbidden(self) -> tuple[slice, ...]:
+        """What no hypothesis holds; EOS is among it because it ends a hypothesis instead."""
+        return (
+            (slice(PAD, PAD + 1), slice(BOS, EOS + 1)) if self.unknown else (slice(PAD, EOS + 1),)
+        )
 
     def longest(self, source_tokens: int) -> int:
         """Most target tokens, EOS included, for a source of so many tokens without its EOS."""
@@ -160,11 +163,9 @@ def _advance(beam: Beam, logits: Tensor, options: SearchOptions, last: int | Non
     width = options.beam
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
-    shift = beam.live - logits.logsumexp(-1)  # [B, K] makes logits log-probabilities of hypotheses
-    ends = logits[:, :, EOS] + shift  # [B, K]
-    for token in options.forbidden:
-        logits[:, :, token] = -inf
-    live, parents, tokens = _best(logits, shift, width)  # [B, K] each
+    ends = logits[:, :, EOS].clone()
+    shift, live, parents, tokens = continuations(beam.live, logits, options.forbidden)
+    ends += shift
     if last is not None:
         live = live.masked_fill((beam.limits == last).unsqueeze(1), -inf)
     rivals = torch.cat((live, ends), 1).unsqueeze(1)  # [B, 1, 2K]
@@ -175,35 +176,6 @@ def _advance(beam: Beam, logits: Tensor, options: SearchOptions, last: int | Non
     return Beam(
         beam.sentences, beam.limits, tokens, parents, live.masked_fill(done, -inf), ended, finished
     )
-
-
-def _best(logits: Tensor, shift: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best of logits [B, K, V] + shift [B, K] in each sentence: value, hypothesis, token.
-
-    A top-k over the whole vocabulary costs more than the rest of a step. The `count` best lie in
-    the `count` groups with the largest maxima, so only those are searched. A group takes every
-    n-th token, which lets the maxima be taken across rows of memory.
-    """
-    words = logits.size(2)
-    height = max(isqrt(words // count), 1)
-    groups = words // height
-    heads, tail = logits[:, :, : groups * height], logits[:, :, groups * height :]
-    maxima = heads.view(*shift.shape, height, groups).amax(2)  # [B, K, groups]
-    if tail.size(2):
-        first = maxima[:, :, : tail.size(2)]
-        torch.maximum(first, tail, out=first)
-    maxima = (maxima + shift.unsqueeze(2)).flatten(1)  # [B, K * groups]
-    chosen = maxima.topk(count).indices  # [B, count]
-    parents = chosen // groups
-    column = torch.arange(height + bool(tail.size(2)), device=logits.device) * groups  # [height]
-    tokens = (chosen % groups).unsqueeze(2) + column  # [B, count, height]
-    beyond = tokens >= words
-    places = (parents * words).unsqueeze(2) + tokens.masked_fill(beyond, PAD)
-    values = logits.flatten(1).gather(1, places.flatten(1)).view_as(places)
-    values = (values + shift.gather(1, parents).unsqueeze(2)).flatten(1)  # [B, count * height]
-    best, index = values.topk(count)
-    places = places.flatten(1).gather(1, index)  # [B, count] of K * V
-    return best, places // words, places % words
 
 
 def _backtrack(steps: Sequence[Beam], batch: int, options: SearchOptions) -> list[list[Hypothesis]]:

@@ -269,6 +269,20 @@ def test_unknown_is_produced_only_if_allowed() -> None:
     assert beam_search(model, ONE, SearchOptions(beam=1, unknown=False))[0][0].tokens == (4,)
 
 
+def test_logits_that_share_memory_are_searched_alike() -> None:
+    """A model may give the same logits to all hypotheses without a copy of them."""
+
+    class Shared(Table):
+        def step(self, tokens: Tensor, memory: Memory, state: object) -> Tensor:
+            return self.table[BOS].expand(*tokens.shape, -1)
+
+    logits = torch.randn(9, generator=torch.Generator().manual_seed(3)).expand(9, 9)
+    options = SearchOptions(beam=3, n_best=3)
+    kept = logits.clone()
+    same([beam_search(Shared(logits), ONE, options)[0]], beam_search(Table(logits), ONE, options))
+    assert torch.equal(logits, kept)
+
+
 def test_half_precision_logits_are_normalised_in_float32() -> None:
     logits = torch.randn(40, 40, generator=torch.Generator().manual_seed(0)).bfloat16()
     model, options = Table(logits), SearchOptions(beam=3, max_length_ratio=0, max_length_offset=6)
