@@ -10,7 +10,7 @@ import pytest
 
 from mtkit.data import phrasebook
 from mtkit.data.phrasebook import LANGUAGES, SPEAK, SPLITS, hangul, sample, split_of
-from mtkit.data.phrasebook.german import decline
+from mtkit.data.phrasebook.german_forms import decline
 from mtkit.data.phrasebook.grammar import Sampler
 from mtkit.data.phrasebook.lexicon import Verb, lexicon
 from mtkit.data.phrasebook.meaning import (
@@ -481,10 +481,10 @@ def test_german_articles_fit_the_gender_of_their_noun(
         if any(p.relative for c in clauses(meaning) for p in c.subject + c.object):
             continue  # relative pronouns look like articles
         words = texts["de"].rstrip(".?").replace(",", " ,").split(" ")
-        for article, noun in pairwise(words):
-            if article in allowed and noun in genders:
-                fits = set(allowed[article]) & genders[noun]
-                assert fits, (article, noun, texts["de"])
+        for article, word in pairwise(words):
+            if article in allowed and word in genders:
+                fits = set(allowed[article]) & genders[word]
+                assert fits, (article, word, texts["de"])
                 checked += 1
     assert checked > 1_000
 

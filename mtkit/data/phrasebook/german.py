@@ -1,8 +1,17 @@
 """German: the finite verb second in main clauses, last in subordinate ones; case and gender."""
 
-from functools import cache
-
-from .lexicon import Noun, Verb
+from .german_forms import (
+    DEFINITE,
+    ENDINGS,
+    decline,
+    imperative,
+    infinitive,
+    irregular,
+    posture,
+    verb_forms,
+    weak_ending,
+)
+from .lexicon import Verb
 from .meaning import Clause, Phrase, Sentence, Time, Unit
 
 # Pronouns: nominative, accusative, dative.
@@ -14,9 +23,15 @@ PRONOUNS = {
     "du": ("du", "dich", "dir"),
     "Sie": ("Sie", "Sie", "Ihnen"),
 }
+
+
 # Objects that a place precedes: im Park Äpfel essen, but den Apfel im Park essen.
 INDEFINITE = ("bare", "a", "few", "number")
+
+
 CASES = {"nom": 0, "acc": 1, "dat": 2}
+
+
 POSSESSIVES = {
     "my": "mein",
     "our": "unser",
@@ -25,11 +40,17 @@ POSSESSIVES = {
     "du": "dein",
     "Sie": "Ihr",
 }
+
+
 NUMBERS = {
     **dict(enumerate(["zwei", "drei", "vier", "fünf", "sechs", "sieben"], 2)),
     **dict(enumerate(["acht", "neun", "zehn", "elf", "zwölf"], 8)),
 }
+
+
 MINUTES = {5: "fünf nach", 10: "zehn nach", 15: "Viertel nach", 20: "zwanzig nach", 30: "halb"}
+
+
 CONJUNCTIONS = {
     "because": "weil",
     "when": "wenn",
@@ -37,43 +58,9 @@ CONJUNCTIONS = {
     "although": "obwohl",
     "that": "dass",
 }
+
+
 JOINTS = {"and": "und", "but": "aber"}
-# Endings of the definite article's row, by case: masculine, feminine, neuter, plural.
-ENDINGS = {
-    "nom": {"m": "er", "f": "e", "n": "es", "p": "e"},
-    "acc": {"m": "en", "f": "e", "n": "es", "p": "e"},
-    "dat": {"m": "em", "f": "er", "n": "em", "p": "en"},
-}
-DEFINITE = {
-    "nom": {"m": "der", "f": "die", "n": "das", "p": "die"},
-    "acc": {"m": "den", "f": "die", "n": "das", "p": "die"},
-    "dat": {"m": "dem", "f": "der", "n": "dem", "p": "den"},
-}
-# ich, du, er, wir, sie/Sie.
-IRREGULAR = {
-    "sein": "bin bist ist sind sind",
-    "war": "war warst war waren waren",
-    "haben": "habe hast hat haben haben",
-    "werden": "werde wirst wird werden werden",
-    "can": "kann kannst kann können können",
-    "could": "konnte konntest konnte konnten konnten",
-    "must": "muss musst muss müssen müssen",
-    "had_to": "musste musstest musste mussten mussten",
-    "want": "möchte möchtest möchte möchten möchten",
-    "wanted": "wollte wolltest wollte wollten wollten",
-    "mögen": "mag magst mag mögen mögen",
-    "wissen": "weiß weißt weiß wissen wissen",
-    "lag": "lag lagst lag lagen lagen",
-    "stand": "stand standst stand standen standen",
-    "saß": "saß saßt saß saßen saßen",
-}
-PERSONS = ("1s", "2s", "3s", "1p", "3p")
-MODALS = {"can": ("can", "could"), "must": ("must", "had_to"), "want": ("want", "wanted")}
-POSTURES = {
-    "lie": ("liegen", "liegt", "lag"),
-    "stand": ("stehen", "steht", "stand"),
-    "sit": ("sitzen", "sitzt", "saß"),
-}
 
 
 def sentence(meaning: Sentence) -> str:
@@ -121,7 +108,9 @@ def _clause(clause: Clause, order: str, you: str, gap: str = "") -> list[str]:
         please = ["bitte"] if order == "request" else []
         later = ["bitte"] if order == "late request" else []
         verb = (
-            [imperative(clause.verb)] if you == "du" else [_infinitive(clause.verb, False), "Sie"]
+            [imperative(clause.verb)]
+            if you == "du"
+            else [infinitive(clause.verb, joined=False), "Sie"]
         )
         prefix = clause.verb.de[0].partition("|")
         return [*please, *verb, *later, *middle, *([prefix[0]] if prefix[2] else []), *after]
@@ -276,80 +265,19 @@ def _predicate(clause: Clause, person: str) -> tuple[str, list[str]]:
     if clause.kind == "existence" or (clause.kind == "location" and _stands(clause)):
         noun = clause.subject[0].noun
         assert noun is not None
-        return _posture(noun.posture, clause.tense, person)
+        return posture(noun.posture, clause.tense, person)
     verb = clause.verb
     if verb is None or verb.adjective:
         if clause.tense == "future":
-            return _irregular("werden", person), ["sein"]
-        return _irregular("war" if clause.tense == "past" else "sein", person), []
-    finite, tail = _forms(verb, clause.tense, clause.modal, person)
+            return irregular("werden", person), ["sein"]
+        return irregular("war" if clause.tense == "past" else "sein", person), []
+    finite, tail = verb_forms(verb, clause.tense, clause.modal, person)
     return finite, list(tail)
 
 
 def _stands(clause: Clause) -> bool:
     noun = clause.subject[0].noun
     return noun is not None and noun.posture != ""
-
-
-def _posture(posture: str, tense: str, person: str) -> tuple[str, list[str]]:
-    infinitive, third, past = POSTURES[posture]
-    if tense == "future":
-        return _irregular("werden", person), [infinitive]
-    if tense == "past":
-        return _irregular(past, person), []
-    return (third if person == "3s" else infinitive), []
-
-
-@cache
-def _forms(verb: Verb, tense: str, modal: str, person: str) -> tuple[str, tuple[str, ...]]:
-    """The finite form and the end of the verbal bracket."""
-    if modal:
-        word = MODALS[modal][tense == "past"]
-        return _irregular(word, person), (_infinitive(verb, True),)
-    if tense == "future":
-        return _irregular("werden", person), (_infinitive(verb, True),)
-    if tense == "past":
-        participle = verb.de[2].removeprefix("ist ")
-        auxiliary = "sein" if participle != verb.de[2] else "haben"
-        return _irregular(auxiliary, person), (participle,)
-    prefix, bar, _ = verb.de[0].rpartition("|")
-    return present(verb, person), ((prefix,) if bar else ())
-
-
-@cache
-def present(verb: Verb, person: str) -> str:
-    """The finite form of the present tense, without a separated prefix."""
-    infinitive = verb.de[0].rpartition("|")[2]
-    if infinitive in IRREGULAR:
-        return _irregular(infinitive, person)
-    third = verb.de[1].split(" ")[0]
-    if person == "3s":
-        return third
-    if person == "2s":
-        # isst and liest stay as they are; otherwise -t becomes -st.
-        stem = third[:-1]
-        return third if stem.endswith(("s", "ß", "z")) else stem + "st"
-    return infinitive.removesuffix("en") + "e" if person == "1s" else infinitive
-
-
-@cache
-def imperative(verb: Verb) -> str:
-    """The command to one familiar person: lies, schlaf, arbeite."""
-    stem = verb.de[0].rpartition("|")[2].removesuffix("en")
-    changed = verb.de[1].split(" ")[0].removesuffix("t")
-    if changed != stem and not set("äöü") & (set(changed) - set(stem)) and "i" in changed:
-        return changed
-    return stem + ("e" if stem.endswith(("t", "d", "s", "z", "fn", "chn", "ig", "ier")) else "")
-
-
-def _infinitive(verb: Verb, joined: bool) -> str:
-    prefix, _, rest = verb.de[0].rpartition("|")
-    return prefix + rest if joined else rest
-
-
-@cache
-def _irregular(word: str, person: str) -> str:
-    return IRREGULAR[word].split()[PERSONS.index(person)]
 
 
 def _phrases(
@@ -389,9 +317,9 @@ def _determiner(
     strong = ENDINGS[case][gender]
     match determiner:
         case "the":
-            return DEFINITE[case][gender], _weak(case, gender)
+            return DEFINITE[case][gender], weak_ending(case, gender)
         case "this":
-            return "dies" + strong, _weak(case, gender)
+            return "dies" + strong, weak_ending(case, gender)
         case "few":
             return "ein paar", strong
         case "number":
@@ -406,23 +334,7 @@ def _determiner(
     )
     bare = (gender in "mn" and case == "nom") or (gender == "n" and case == "acc")
     ending = "" if bare else strong
-    return stem + ending, strong if bare else _weak(case, gender)
-
-
-def _weak(case: str, gender: str) -> str:
-    singular = gender != "p" and (case == "nom" or (case == "acc" and gender != "m"))
-    return "e" if singular else "en"
-
-
-@cache
-def decline(noun: Noun, case: str, *, plural: bool) -> str:
-    """A noun in its case: dative plurals end in -n, weak masculines in -n or -en."""
-    if plural:
-        add = case == "dat" and not noun.de_plural.endswith(("n", "s"))
-        return noun.de_plural + ("n" if add else "")
-    if noun.weak and case != "nom":
-        return noun.de + ("n" if noun.de.endswith(("e", "r")) and noun.de != "Bär" else "en")
-    return noun.de
+    return stem + ending, strong if bare else weak_ending(case, gender)
 
 
 def _relative(phrase: Phrase, you: str) -> list[str]:
