@@ -104,7 +104,10 @@ def compare(  # noqa: PLR0913  the knobs of `score`, which must be equal for all
                     Score(name, label, result.score, str(signature), len(baseline)),
                     float(result.mean),
                     float(result.ci),
-                    result.p_value,
+                    # sacrebleu counts only larger differences, and calls no difference significant.
+                    1.0
+                    if result.p_value and result.score == columns[label][0].score
+                    else result.p_value,
                 )
                 for (system, _), result in zip(named, columns[label], strict=True)
             ]

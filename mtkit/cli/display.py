@@ -220,7 +220,7 @@ def open_display(*, quiet: bool = False, as_json: bool = False) -> Iterator[Disp
         from rich.live import Live
 
         console = Console(stderr=True)
-        with Live(console=console, transient=True, refresh_per_second=8) as live:
+        with Live("starting ...", console=console, transient=True, refresh_per_second=8) as live:
             yield Panel(live)
 
 

@@ -102,9 +102,10 @@ def _facts(folder: Path, card: Card, recipe: "Recipe") -> "Table":
     data, model = recipe.data, recipe.model
     sizes = ", ".join(f"{key} {value:,}" for key, value in card.get("vocabulary", {}).items())
     layers = f"{model.encoder_layers}+{model.decoder_layers} layers of width {model.width}"
-    trained = f"{card['update']:,} updates" if "update" in card else ""
-    if "seconds" in card:
-        trained += f", {card.get('epochs', 0):g} epochs, {clock(card['seconds'])}"
+    trained = ""
+    if {"update", "epochs", "seconds"} <= card.keys():
+        trained = f"{card['update']:,} updates, {card['epochs']:.2f} epochs, "
+        trained += clock(card["seconds"])
     rows = {
         "model": str(folder),
         "title": card.get("title") or recipe.title,

@@ -141,7 +141,7 @@ def carry_out(
         say("run the same command again to go on")
         raise typer.Exit(_INTERRUPTED)
     if display.started is None and not (quiet or as_json):
-        say(f"{folder} has come to its end already")
+        say(f"{folder} has come to its end already; longer: --set training.updates=... or .epochs")
     return finished
 
 
