@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Protocol
 
 _CHUNK = 1 << 16
+_BOM = b"\xef\xbb\xbf"
 _FIRST_WINDOW = 256
 _UNUSABLE = re.compile("[\ud800-\udfff\0]")
 # Where a sentence ends: closing quotes and brackets belong to it, and so does the space behind it.
@@ -43,12 +44,14 @@ def arriving(stream: ByteStream, window: int = 4096) -> Iterator[list[tuple[str,
 
     A group is what has arrived: a line typed at a terminal comes at once and alone, a file comes in
     full groups, of which the first are smaller so that the first answer comes early. Lines end at
-    LF and nowhere else; the last one needs none.
+    LF and nowhere else; the last one needs none. A byte order mark at the start is no text.
     """
     lines: list[bytes] = []
     pending: list[bytes] = []
     size = min(_FIRST_WINDOW, window)
+    mark = _BOM
     while chunk := stream.read1(_CHUNK):
+        chunk, mark = chunk.removeprefix(mark), b""
         *ended, rest = chunk.split(b"\n")
         if ended:
             lines += [b"".join([*pending, ended[0]]), *ended[1:]]

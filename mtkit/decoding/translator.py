@@ -11,11 +11,13 @@ import torch
 
 from mtkit.decoding.incoming import split_line, usable
 from mtkit.decoding.search import Hypothesis, SearchOptions, beam_search
+from mtkit.errors import UsageError
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.symbols import EOS, PAD
 
 _WINDOW = 4096
 _FIRST_WINDOW = 256
+_PRECISIONS = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
 # What a model can spell through bytes, and what would break the output's lines or a terminal.
 _BREAKS = re.compile(r"[\r\n\0]+")
 
@@ -93,12 +95,19 @@ class Translator:
         precision: str = "auto",
         options: SearchOptions | None = None,
     ) -> Self:
-        """The translator in a model directory; without `options`, as its recipe wants to search."""
+        """The translator in a model directory; without `options`, as its recipe wants to search.
+
+        In `auto` precision, float32, no translation depends on the other lines of its batch.
+        """
         from mtkit import model_dir
 
+        if precision not in _PRECISIONS:
+            raise UsageError(
+                f"{precision} is not a precision", f"known precisions: {', '.join(_PRECISIONS)}"
+            )
         loaded = model_dir.load(Path(path), device=device)
         return cls(
-            loaded.model,
+            loaded.model.to(_PRECISIONS[precision]),
             loaded.source_tokenizer,
             loaded.target_tokenizer,
             options or SearchOptions.from_section(loaded.recipe.search),

@@ -32,6 +32,7 @@ def collected(data: bytes, window: int = 4096) -> list[str]:
         (b"a\n", ["a"]),
         (b"a\n\nb", ["a", "", "b"]),
         (b"a\r\nb\r\n", ["a", "b"]),
+        ("\ufeffa\n\ufeffb".encode(), ["a", "\ufeffb"]),
         ("a\u2028b\u0085c\x0bd\x0ce\n".encode(), ["a\u2028b\u0085c\x0bd\x0ce"]),
         (b"\n" * 5000, [""] * 5000),
         (b"x" * 200_000 + b"\ny", ["x" * 200_000, "y"]),

@@ -3,21 +3,30 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from mtkit import model_dir
 from mtkit.data.corpus import Pair
 from mtkit.data.tokenizer import Tokenizer
 from mtkit.decoding.evaluate import evaluate
 from mtkit.decoding.incoming import decode_line, usable
 from mtkit.decoding.search import SearchOptions
 from mtkit.decoding.translator import Translator, batches
+from mtkit.errors import UsageError
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.models.transformer import Transformer
-from mtkit.recipe import TokenizerSection, TransformerSection
+from mtkit.recipe import (
+    DataSection,
+    Recipe,
+    SearchSection,
+    TokenizerSection,
+    TransformerSection,
+)
 
 CORPUS = [
     "the small cat sleeps on the old chair.",
@@ -29,6 +38,9 @@ CORPUS = [
 ]
 # Nothing here is longer than this, so that the fuzzed lines are cut often.
 LONGEST = 24
+SECTION = TransformerSection(
+    kind="transformer", width=16, heads=2, feed_forward=16, encoder_layers=1, decoder_layers=1
+)
 FAST = SearchOptions(beam=1, max_length_ratio=0.25, max_length_offset=2)
 
 
@@ -40,11 +52,8 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture(scope="module")
 def model(tokenizer: Tokenizer) -> Seq2Seq:
     """Random weights: what it writes is noise, bytes among it."""
-    section = TransformerSection(
-        kind="transformer", width=16, heads=2, feed_forward=16, encoder_layers=1, decoder_layers=1
-    )
     torch.manual_seed(1)
-    built = build(section, tokenizer.size, tokenizer.size)
+    built = build(SECTION, tokenizer.size, tokenizer.size)
     with torch.no_grad():
         for weight in built.parameters():
             weight.add_(torch.randn_like(weight), alpha=0.3)
@@ -219,6 +228,28 @@ def test_n_best_is_given_on_request_only(model: Seq2Seq, tokenizer: Tokenizer) -
     assert found[-1].alternatives == ()
     plain = Translator(model, tokenizer, tokenizer, replace(options, n_best=1))
     assert all(item.alternatives == () for item in plain.translate(CORPUS))
+
+
+def test_loaded_translator_translates_as_the_one_that_was_saved(
+    model: Seq2Seq, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    recipe = Recipe(
+        data=DataSection(max_length=LONGEST),
+        tokenizer=TokenizerSection(vocabulary=360),
+        model=SECTION,
+        search=SearchSection(beam=3, max_length_ratio=1.5),
+    )
+    model_dir.save(tmp_path, model, recipe, tokenizer, tokenizer, {})
+    options = SearchOptions(beam=3, max_length_ratio=1.5)
+    saved = Translator(model, tokenizer, tokenizer, options, max_source_length=LONGEST)
+    loaded = Translator.load(tmp_path, device="cpu")
+    assert loaded.translate(CORPUS) == saved.translate(CORPUS)
+    half = Translator.load(tmp_path, device="cpu", precision="bfloat16").translate(CORPUS)
+    assert [item.source_tokens for item in half] == [
+        item.source_tokens for item in saved.translate(CORPUS)
+    ]
+    with pytest.raises(UsageError, match="float16"):
+        Translator.load(tmp_path, precision="float16")
 
 
 def test_translating_leaves_the_model_as_it_was(model: Seq2Seq, tokenizer: Tokenizer) -> None:
