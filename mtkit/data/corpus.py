@@ -141,10 +141,12 @@ def _unknown(name: str, path: Path) -> DataError:
         return DataError(
             f"{name}: {path.suffix} files are not read", "convert it to .tsv, .jsonl or two files"
         )
+    if path.is_dir():
+        return DataError(f"{name} is a folder", f"hf:{path.absolute()}:train if it is a dataset")
     if path.is_file():
         return DataError(
             f"{name} is one file of lines, and a corpus needs two sides",
-            f"name both, in quotes: '{path.parent / path.stem}.{{SOURCE,TARGET}}'",
+            f"name both, in quotes: '{_both_sides(path)}'",
         )
     close = get_close_matches(name.partition(":")[0], ["phrasebook", "hf"], 1)
     if ":" in name and close:
@@ -157,6 +159,18 @@ def _unknown(name: str, path: Path) -> DataError:
         f"{name} does not name a corpus",
         "for example data/train.{de,en}, pairs.tsv, hf:owner/name:train or phrasebook:ko-en",
     )
+
+
+def _both_sides(path: Path) -> str:
+    """The name of the two files of which one is given, as far as the folder tells."""
+    end = ".gz" if path.suffix == ".gz" else ""
+    plain = path.with_suffix("") if end else path
+    own = plain.suffix.removeprefix(".")
+    found = [other.name for other in path.parent.glob(f"{plain.stem}.*{end}")]
+    middles = [name.removesuffix(end).removeprefix(f"{plain.stem}.") for name in found]
+    others = [middle for middle in middles if language_of(middle) and middle != own]
+    other = others[0] if len(others) == 1 else "TARGET"
+    return f"{plain.with_suffix('')}.{{{own or 'SOURCE'},{other}}}{end}"
 
 
 def _is_table(path: Path) -> bool:
@@ -289,4 +303,7 @@ def _phrasebook(name: str, rest: str) -> Phrasebook:
                 f"phrasebook:{languages}:{split}#size={options['size']},seed=2",
             )
         options[key] = int(value)
+    from mtkit.data import phrasebook
+
+    phrasebook.sample(source, target, split, **options)  # says at once what it does not have
     return Phrasebook(name, source, target, split, options)

@@ -188,7 +188,7 @@ class Parquet:
         try:
             schema = pq.read_schema(path)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path} is not a Parquet file: {_first_line(error)}") from error
+            raise DataError(f"{path} is not a Parquet file: {_first_line(str(error))}") from error
         return cls(name, path, choose_columns(name, *_text_fields(schema), named))
 
     @property
@@ -207,7 +207,7 @@ class Parquet:
                 batches = file.iter_batches(_BATCH, columns=wanted)
                 yield from _table_rows(batches, self.columns, str(self.path), report)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self.path} cannot be read: {_first_line(error)}") from error
+            raise DataError(f"{self.path} cannot be read: {_first_line(str(error))}") from error
 
     def fingerprint(self) -> str:
         return f"{digest(self.path)} {self.columns}"
@@ -273,7 +273,7 @@ class HubDataset:
         self._folder = Path(path).expanduser() if path[0] in "./~" else None
         if self._folder and not self._folder.is_dir():
             raise DataError(f"{name}: there is no folder {self._folder}")
-        parts = path.split("/", 2)
+        parts = [path] if self._folder else path.split("/", 2)
         self._repository = "/".join(parts[:2])
         self._config = parts[2] if len(parts) > 2 else None
 
@@ -307,10 +307,12 @@ class HubDataset:
                 (self._folder / file).is_file() for file in ("state.json", "dataset_dict.json")
             )
             dataset, revision = self._saved() if saved else self._built()
-            if dataset.features is None:
-                schema = next(iter(dataset.with_format("arrow").iter(batch_size=1))).schema
-            else:
+            if dataset.features is not None:
                 schema = dataset.features.arrow_schema
+            elif first := next(iter(dataset.with_format("arrow").iter(batch_size=1)), None):
+                schema = first.schema
+            else:
+                raise DataError(f"{self.name} holds no row")
             return _Loaded(
                 dataset,
                 choose_columns(self.name, *_text_fields(schema), self._named),
@@ -332,6 +334,8 @@ class HubDataset:
         import datasets
 
         path = str(self._folder.resolve()) if self._folder else self._repository
+        if not self._folder:
+            self._require_connection()
         builder = datasets.load_dataset_builder(path, self._config)
         splits = builder.config.data_files or builder.info.splits
         if splits:
@@ -341,18 +345,37 @@ class HubDataset:
         builder.download_and_prepare()
         return builder.as_dataset(self._split), str(builder.hash)
 
+    def _require_connection(self) -> None:
+        """Fail at once where the library would try for half a minute: no Hub and no cache."""
+        import datasets
+        from huggingface_hub import constants, get_session
+
+        cached = Path(datasets.config.HF_DATASETS_CACHE) / self._repository.replace("/", "___")
+        if not cached.is_dir():
+            get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+
     def _require_split(self, splits: list[str]) -> None:
         """Raise a `DataError` unless the named split, or each part of `a+b[:10]`, is there."""
+        if self._streaming and "[" in self._split:
+            raise DataError(
+                f"{self.name}: streaming reads whole splits, not {self._split}",
+                "--set data.streaming=false",
+            )
         named = re.sub(r"\[[^\]]*\]", "", self._split).split("+")
         if named == ["all"] or all(split.strip() in splits for split in named):
             return
         told = f"has no split {self._split}" if self._split else "needs a split"
-        base = self.name.partition("#")[0].removesuffix(f":{self._split}")
-        columns = f"#{','.join(self._named)}" if self._named else ""
         raise DataError(
-            f"{base} {told}; there are {_listed(splits)}",
-            f"{base}:{splits[0]}{columns}" if splits else f"{base}{columns}",
+            f"{self._with(split='')} {told}; there are {_listed(splits)}",
+            self._with(split=splits[0] if splits else ""),
         )
+
+    def _with(self, *, split: str, config: str | None = None) -> str:
+        """The name of this corpus with another split, and another configuration if given."""
+        config = config or self._config
+        path = f"{self._repository}/{config}" if config else self._repository
+        columns = f"#{','.join(self._named)}" if self._named and split else ""
+        return f"hf:{path}{':' if split else ''}{split}{columns}"
 
     @contextmanager
     def _one_sentence(self) -> Iterator[None]:
@@ -389,7 +412,7 @@ class HubDataset:
             told = f"no configuration {self._config}" if self._config else "several configurations"
             return DataError(
                 f"{name}: {where} has {told}; there are {_listed(known)}",
-                f"hf:{where}/{known[0]}:{self._split or 'train'}" if known else None,
+                self._with(split=self._split or "train", config=known[0]) if known else None,
             )
         unreachable = isinstance(error, ConnectionError | HfHubHTTPError.__bases__[0])
         if unreachable and HF_HUB_OFFLINE:
@@ -403,8 +426,12 @@ class HubDataset:
                 "check the network and HF_ENDPOINT",
             )
         if isinstance(error, DatasetGenerationError) and error.__cause__:
-            message = _first_line(error.__cause__)
-        return DataError(f"{name} cannot be loaded: {_first_line(Exception(message))}")
+            message = str(error.__cause__)
+        page = f"{ENDPOINT}/datasets/{where}"
+        return DataError(
+            f"{name} cannot be loaded: {_first_line(message)}",
+            f"see what is there: {f'ls -R {where}' if self._folder else page}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,7 +466,6 @@ def _quiet() -> Iterator[None]:
             library.enable_progress_bars()
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(message: str) -> str:
     """The first line of a library's message, without its end."""
-    lines = str(error).strip().split("\n")
-    return lines[0].strip().rstrip(".:") or type(error).__name__
+    return message.strip().split("\n")[0].strip().rstrip(".:") or "it does not say why"

@@ -13,7 +13,7 @@ from typing import IO
 
 from mtkit.errors import DataError
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 _BOM = b"\xef\xbb\xbf"
 _PLACES = 5
 
