@@ -9,7 +9,7 @@ from typing import Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from mtkit.errors import ModelError
@@ -106,7 +106,8 @@ def read_progress(path: Path) -> Progress:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file. Raises ModelError when it is missing or damaged."""
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        # Read, not mapped: a mapped file that is replaced in place ends the process.
+        tensors: dict[str, Tensor] = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot be read ({error})") from None
     return tensors

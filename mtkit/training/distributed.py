@@ -63,6 +63,12 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def total(self, count: int) -> int:
+        """Add up a number over the world; no device is waited for where there is one process."""
+        if self.size == 1:
+            return count
+        return int(self.sum(torch.tensor(count, device=self.device)).item())
+
     def agree(self, value: bool) -> bool:
         """True everywhere as soon as it is true anywhere."""
         if self.size == 1:

@@ -450,12 +450,14 @@ def validation_loss(model: Seq2Seq, data: Prepared, max_tokens: int, trainer: Tr
 
 def load_weights(model: Seq2Seq, weights: dict[str, Tensor]) -> None:
     """Copy saved weights into a model; shared parameters are stored once. Raises ModelError."""
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    absent = set(missing) & set(weights_of(model))
-    if absent or unexpected:
-        raise ModelError(
-            f"the saved weights do not fit the model: {sorted(absent | set(unexpected))[0]}"
-        )
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        first = str(error).split("\n\t")[1:2] or [str(error)]
+        raise ModelError(f"the saved weights do not fit the model: {first[0]}") from None
+    strange = sorted(set(missing) & set(weights_of(model)) | set(unexpected))
+    if strange:
+        raise ModelError(f"the saved weights do not fit the model: {strange[0]}")
 
 
 def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:

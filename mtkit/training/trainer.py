@@ -119,7 +119,7 @@ class Trainer:
         torch.manual_seed(_mix(self.training.seed, position.update, self.world.rank))
         self.model.train()
         mine = sum(batch.tokens for batch in batches)
-        tokens = int(self.world.sum(torch.tensor(mine, device=self.world.device)))
+        tokens = self.world.total(mine)
         for number, batch in enumerate(batches):
             batch = batch.to(self.world.device)
             with self.world.holding(self.wrapped, last=number + 1 == len(batches)):

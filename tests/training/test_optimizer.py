@@ -64,9 +64,7 @@ def test_plateau_cuts_after_waiting_in_vain() -> None:
 def test_weight_decay_spares_norms_and_biases() -> None:
     layer = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
     optimizer = make_optimizer(OptimizerSection(kind="adamw", weight_decay=0.1), layer.parameters())
-    decayed = {
-        id(p) for g in optimizer.param_groups if g["weight_decay"] > 0 for p in g["params"]
-    }
+    decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] > 0 for p in g["params"]}
     assert decayed == {id(layer[0].weight)}
 
 

@@ -1,0 +1,258 @@
+"""A run as a whole, on the real code and a small part of the phrasebook."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from mtkit import Recipe, Translator, train
+from mtkit.errors import RecipeError, TrainingError, UsageError
+from mtkit.training import trainer
+from mtkit.training.events import Event, Finished, Progressed, Saved, Started, Validated
+
+RECIPE = """
+title = "a small run"
+[data]
+train = ["phrasebook:ko-en#size=300"]
+valid = ["phrasebook:ko-en:valid#size=20"]
+test = ["phrasebook:ko-en:test#size=10"]
+[tokenizer]
+vocabulary = 900
+[model]
+kind = "transformer"
+width = 16
+heads = 2
+feed_forward = 32
+encoder_layers = 1
+decoder_layers = 1
+[training]
+updates = 24
+max_tokens = 256
+precision = "float32"
+[training.schedule]
+warmup = 10
+[validation]
+every = 8
+[search]
+beam = 2
+max_length_ratio = 1.0
+max_length_offset = 5
+"""
+RECURRENT = RECIPE.replace(
+    RECIPE[RECIPE.index("[model]") : RECIPE.index("[training]")],
+    '[model]\nkind = "recurrent"\ncell = "lstm"\nwidth = 16\nembedding = 16\n'
+    "encoder_layers = 1\ndecoder_layers = 1\ninput_feeding = true\n",
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTKIT_CACHE", str(tmp_path_factory.getbasetemp() / "mtkit-cache"))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    return load((newest / "weights.safetensors").read_bytes())
+
+
+def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def losses(events: list[Event]) -> list[float]:
+    return [event.loss for event in events if isinstance(event, Validated)]
+
+
+@pytest.mark.parametrize("text", [RECIPE, RECURRENT], ids=["transformer", "recurrent"])
+def test_run_leaves_a_model_that_translates(tmp_path: Path, text: str) -> None:
+    events: list[Event] = []
+    run = train(Recipe.parse(text), tmp_path / "run", listeners=[events.append])
+
+    kinds = [type(event) for event in events]
+    assert kinds.index(Started) < kinds.index(Validated) < kinds.index(Finished)
+    assert len(losses(events)) == 3
+    assert losses(events)[-1] < losses(events)[0]
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.reason == "reached 24 updates"
+    assert set(finished.test) == {"bleu", "chrf", "ter"}
+
+    card = json.loads((run / "card.json").read_text())
+    assert card["test"]["signatures"]["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a")
+    assert len((run / "test.txt").read_text().split("\n")) == 11
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().split("\n")[:-1]]
+    assert [entry["update"] for entry in log if entry["event"] == "validated"] == [8, 16, 24]
+    lines = ["고양이", "", "저는 물을 마셔요."]
+    assert len(Translator.load(run).translate(lines)) == 3
+
+
+def test_same_recipe_gives_the_same_bits(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE)
+    first, second = train(recipe, tmp_path / "a"), train(recipe, tmp_path / "b")
+    assert same_bits(weights(first), weights(second))
+    other = train(recipe.changed(["training.seed=2"]), tmp_path / "c")
+    assert not same_bits(weights(first), weights(other))
+
+
+@pytest.mark.parametrize("changes", [[], ["tokenizer.sampling=0.1", "training.accumulation=2"]])
+def test_interrupted_run_equals_uninterrupted_run(
+    tmp_path: Path, changes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe.parse(RECIPE).changed(changes)
+    whole = train(recipe, tmp_path / "whole")
+
+    # Every update is reported, and the program interrupts itself in three of them.
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
+    stops = [3, 11, 16]
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Progressed) and event.update in stops:
+            stops.remove(event.update)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    reasons, resumed = [], []
+    for _ in range(4):
+        events: list[Event] = []
+        run = train(recipe, tmp_path / "parts", listeners=[events.append, interrupt])
+        reasons += [event.reason for event in events if isinstance(event, Finished)]
+        resumed += [event.resumed_at for event in events if isinstance(event, Started)]
+    assert reasons == ["interrupted"] * 3 + ["reached 24 updates"]
+    assert resumed == [None, 3, 11, 16]
+    assert same_bits(weights(whole), weights(run))
+
+
+def test_crashed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE)
+    whole = train(recipe, tmp_path / "whole")
+
+    def crash(event: Event) -> None:
+        if isinstance(event, Saved) and event.update == 16:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        train(recipe, tmp_path / "run", listeners=[crash])
+    events: list[Event] = []
+    run = train(recipe, tmp_path / "run", listeners=[events.append])
+    started = next(event for event in events if isinstance(event, Started))
+    assert started.resumed_at == 16
+    assert same_bits(weights(whole), weights(run))
+
+
+def test_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE)
+    whole = train(recipe, tmp_path / "run")
+    expected = weights(whole)
+    (whole / "finished.json").unlink()
+    newest = sorted((whole / "checkpoints").iterdir())[-1]
+    (newest / "weights.safetensors").write_bytes(b"torn")
+    events: list[Event] = []
+    train(recipe, whole, listeners=[events.append])
+    assert next(event for event in events if isinstance(event, Started)).resumed_at == 16
+    assert same_bits(weights(whole), expected)
+
+
+def test_finished_run_says_so_and_can_be_prolonged(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE)
+    run = train(recipe, tmp_path / "run")
+    before = (run / "weights.safetensors").stat().st_mtime_ns
+    events: list[Event] = []
+    train(recipe, run, listeners=[events.append])
+    assert [type(event) for event in events] == [Finished]
+    assert (run / "weights.safetensors").stat().st_mtime_ns == before
+
+    train(recipe.changed(["training.updates=26"]), run, listeners=[events.append])
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.update == 26
+
+
+def test_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE)
+    train(recipe, tmp_path / "run")
+    with pytest.raises(UsageError, match=r"holds a run with model.width = 16, not 32"):
+        train(recipe.changed(["model.width=32"]), tmp_path / "run")
+
+
+def test_folder_in_use_is_refused(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE)
+
+    def intrude(event: Event) -> None:
+        if isinstance(event, Started):
+            train(recipe, tmp_path / "run")
+
+    with pytest.raises(UsageError, match="another process is training in this folder"):
+        train(recipe, tmp_path / "run", listeners=[intrude])
+
+
+def test_lost_loss_is_an_error_that_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE).changed(
+        ["training.optimizer.rate=1e30", "training.optimizer.clip=0", "training.schedule.warmup=0"]
+    )
+    with pytest.raises(TrainingError, match="no longer a number at update") as caught:
+        train(recipe, tmp_path / "run")
+    assert "training.optimizer.rate" in (caught.value.hint or "")
+
+
+def test_mean_of_checkpoints_is_judged_like_the_others(tmp_path: Path) -> None:
+    events: list[Event] = []
+    recipe = Recipe.parse(RECIPE).changed(["training.average=3"])
+    run = train(recipe, tmp_path / "run", listeners=[events.append])
+    assert len(losses(events)) == 4
+    assert len(list((run / "checkpoints").iterdir())) == 3
+
+
+def test_early_stopping_counts_validations_without_gain(tmp_path: Path) -> None:
+    events: list[Event] = []
+    recipe = Recipe.parse(RECIPE).changed(
+        [
+            "training.optimizer.rate=1e-12",
+            "training.updates=400",
+            "validation.patience=2",
+            "validation.every=3",
+            "validation.metric=bleu",
+        ]
+    )
+    train(recipe, tmp_path / "run", listeners=[events.append])
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.reason == "no gain in bleu in 2 validations"
+    assert finished.update == 9
+
+
+def test_decay_without_an_end_is_refused(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE).changed(
+        ["training.schedule.kind=linear", "training.updates=0", "validation.patience=1"]
+    )
+    with pytest.raises(RecipeError, match="needs an end to decay to"):
+        train(recipe, tmp_path / "run")
+
+
+def test_two_processes_equal_one_with_accumulation(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE).changed(["model.dropout=0", "training.updates=8"])
+    one = train(recipe.changed(["training.accumulation=2"]), tmp_path / "one")
+
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    program = (
+        "import sys; from pathlib import Path; from mtkit import Recipe, train\n"
+        "train(Recipe.load(Path(sys.argv[1])), Path(sys.argv[2]), device='cpu')"
+    )
+    (tmp_path / "program.py").write_text(program)
+    arguments = [str(tmp_path / "program.py"), str(tmp_path / "recipe.toml"), str(tmp_path / "two")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launcher, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name, tensor in weights(tmp_path / "two").items():
+        torch.testing.assert_close(tensor, weights(one)[name], rtol=1e-4, atol=1e-5)
