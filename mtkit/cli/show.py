@@ -52,7 +52,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     """The card of a model directory, without its weights. Raises ModelError."""
     path = folder / "card.json"
     try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if not folder.is_dir():
             raise ModelError(
@@ -66,6 +66,8 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder}: card.json is missing", "name a model or run folder") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: damaged, or not a model's card ({error})") from None
+    if not isinstance(card, dict):
+        raise ModelError(f"{path}: not a model's card")
     return card
 
 

@@ -94,7 +94,7 @@ def encode(
 @app.command(
     epilog=examples(
         "mtkit tokenizer decode en.spm --ids < ids.txt",
-        "mtkit tokenizer encode en.spm < a.en | mtkit tokenizer decode en.spm",
+        "mtkit tokenizer decode runs/de-en --target < pieces.txt",
     )
 )
 def decode(tokenizer: File, ids: Ids = False, target: Target = False) -> None:

@@ -1,0 +1,101 @@
+"""What a user does wrong becomes one sentence and a hint, and exit code 2."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call
+
+QUICK = "phrasebook-ko-en-quickstart"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence", "hint"),
+    [
+        (["trian"], "no such command 'trian'", "did you mean 'train'?"),
+        (["recipe", "shwo", "x"], "no such command 'shwo'", "did you mean 'show'?"),
+        (["train", "--frobnicate"], "no such option: --frobnicate", "mtkit train --help"),
+        (["translate"], "missing argument", "mtkit translate --help"),
+        (["train", "--preset", "huge"], "huge", "mtkit train --help"),
+        (["train"], "nothing to learn from", "--source a.de --target a.en"),
+        (["train", "--source", "a.de"], "--source needs --target", "--target"),
+        (["train", "--source", "a.de", "--target", "a.en"], "a.de: no such file", "two text files"),
+        (["train", "no.toml"], "no.toml: no such recipe", "mtkit recipe list"),
+        (["train", "phrasebok-ko-en-quickstart"], "no such recipe", f"did you mean {QUICK}?"),
+        (["train", QUICK, "--preset", "tiny"], "brings its own model", "leave --preset out"),
+        (["train", QUICK, "--set", "training"], "not of the form section.key=value", "for example"),
+        (
+            ["train", QUICK, "--set", "training.warmup=3"],
+            "unknown key training.warmup",
+            "did you mean training.schedule.warmup?",
+        ),
+        (["train", QUICK, "--set", "model.heads=7"], "does not divide", "try heads = 4"),
+        (["train", "--corpus", "phrasebook:ko-xx"], "xx", ""),
+        (["translate", "nowhere"], "nowhere: there is no such model", "ls"),
+        (["translate", "nowhere", "missing.txt"], "missing.txt: no such file", "stdin"),
+        (["evaluate", "nowhere"], "nowhere: there is no such model", "ls runs"),
+        (["show", "nowhere"], "nowhere: there is no such model", "ls runs"),
+        (["average", "nowhere", "-o", "x"], "holds 0 checkpoints", "run folder"),
+        (["recipe", "explain", "training.max_token"], "training.max_token", "training.max_tokens?"),
+        (["recipe", "show", "quick"], "quick: no such recipe", "mtkit recipe list"),
+        (["tokenizer", "encode", "missing.spm"], "missing.spm: cannot be read", ""),
+    ],
+)
+def test_mistake_is_said_in_a_sentence_with_a_hint(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    arguments: list[str], sentence: str, hint: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    done = call(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    said = [line for line in done.err.split("\n") if line]
+    assert said[0].startswith("error: ")
+    assert sentence in said[0]
+    assert len(said) <= 2
+    assert hint in (said[1] if len(said) > 1 else "")
+    assert all(line.startswith("hint:  ") for line in said[1:])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unequal_files_are_named_with_their_lengths(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "hyp.txt").write_text("a\nb\n")
+    (tmp_path / "ref.txt").write_text("a\n")
+    done = call("evaluate", tmp_path / "hyp.txt", "--reference", tmp_path / "ref.txt")
+    assert done.code == 2
+    assert f"{tmp_path / 'hyp.txt'} has 2 lines but {tmp_path / 'ref.txt'} has 1" in done.err
+
+
+def test_file_without_reference_is_told_how_to_be_scored(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "hyp.txt").write_text("a\n")
+    done = call("evaluate", tmp_path / "hyp.txt")
+    assert done.code == 2
+    assert "--reference" in done.err
+
+
+def test_traceback_is_shown_on_request_only(call: Call) -> None:
+    assert "Traceback" not in call("show", "nowhere").err
+    for arguments in (["--traceback", "show", "nowhere"], ["show", "nowhere", "--traceback"]):
+        done = call(*arguments)
+        assert done.code == 2
+        assert "Traceback" in done.err
+        assert "\nerror: nowhere" in done.err
+
+
+def test_unexpected_failure_is_a_sentence_and_exit_code_1(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text('{"parameters": "many"}')  # written by nobody
+    (tmp_path / "recipe.toml").write_text("")
+    done = call("show", tmp_path)
+    assert done.code == 1
+    assert done.err.startswith("error: unexpected ")
+    assert "--traceback" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_missing_weights_are_named(call: Call, model: Path, tmp_path: Path) -> None:
+    for name in ("card.json", "recipe.toml", "joint.spm"):
+        (tmp_path / name).write_bytes((model / name).read_bytes())
+    done = call("translate", tmp_path, stdin_bytes=b"a\n")
+    assert done.code == 2
+    assert "weights.safetensors is missing" in done.err
+    assert done.out == ""

@@ -1,0 +1,96 @@
+"""Scores with signatures, of models and of files; data on stdout, talk on stderr."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call
+
+REFERENCE = "The cat sat on the mat today.\nDogs like to eat their dinner early.\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    texts = {
+        "ref.en": REFERENCE * 10,
+        "same.txt": REFERENCE * 10,
+        "lower.txt": REFERENCE.lower() * 10,
+        "bad.txt": "The mat cat.\nDogs eat.\n" * 10,
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return {name: tmp_path / name for name in texts}
+
+
+def test_file_is_scored_with_signatures(call: Call, files: dict[str, Path]) -> None:
+    done = call("evaluate", files["same.txt"], "--reference", files["ref.en"], "--json")
+    (record,) = [json.loads(line) for line in done.out.strip().split("\n")]
+    values = {score["name"]: score["value"] for score in record["scores"]}
+    assert values == pytest.approx({"bleu": 100, "chrf": 100, "ter": 0})
+    assert all("version:" in score["signature"] for score in record["scores"])
+    table = call("evaluate", files["same.txt"], "-r", files["ref.en"])
+    assert "tok:13a" in table.out
+    assert "100.00" in table.out
+    assert "\x1b" not in table.out
+
+
+def test_variants_are_told_by_their_signatures(call: Call, files: dict[str, Path]) -> None:
+    plain = call("evaluate", files["lower.txt"], "-r", files["ref.en"], "--json")
+    variant = call(
+        "evaluate", files["lower.txt"], "-r", files["ref.en"], "--json",
+        "--lowercase", "--tokenize", "none",
+    )  # fmt: skip
+    bleu = json.loads(variant.out)["scores"][0]
+    assert bleu["value"] == pytest.approx(100)
+    assert "case:lc" in bleu["signature"]
+    assert "tok:none" in bleu["signature"]
+    assert json.loads(plain.out)["scores"][0]["value"] < 100
+    assert call("evaluate", files["bad.txt"], "-r", files["ref.en"], "--tokenize", "x").code == 2
+
+
+def test_several_references_are_used(call: Call, files: dict[str, Path]) -> None:
+    done = call(
+        "evaluate", files["lower.txt"], "-r", files["ref.en"], "-r", files["lower.txt"], "--json"
+    )
+    bleu = json.loads(done.out)["scores"][0]
+    assert bleu["value"] == pytest.approx(100)
+    assert "nrefs:2" in bleu["signature"]
+
+
+def test_systems_are_compared_with_the_first(call: Call, files: dict[str, Path]) -> None:
+    names = [files["bad.txt"], files["same.txt"]]
+    done = call("evaluate", "--reference", files["ref.en"], *names, "--json")
+    first, second = [json.loads(line) for line in done.out.strip().split("\n")]
+    assert [first["system"], second["system"]] == [str(name) for name in names]
+    assert first["scores"][0]["p_value"] is None
+    assert second["scores"][0]["p_value"] < 0.05
+    table = call("evaluate", "--reference", files["ref.en"], *names)
+    assert "chance" in table.err
+    assert "*" in table.out
+
+
+def test_model_is_translated_scored_and_kept(call: Call, model: Path, tmp_path: Path) -> None:
+    for language in ("de", "en"):
+        (tmp_path / f"test.{language}").write_text("the cat\nthe dog\nthe sun saw a dog\n")
+    corpus = f"{tmp_path}/test.{{de,en}}"
+    kept = tmp_path / "kept.txt"
+    done = call("evaluate", model, corpus, "--json", "-o", kept)
+    assert done.code == 0
+    scored = call("evaluate", kept, "-r", tmp_path / "test.en", "--json")
+    assert json.loads(done.out)["scores"] == json.loads(scored.out)["scores"]
+    assert call("translate", model, tmp_path / "test.de").out == kept.read_text(encoding="utf-8")
+
+
+def test_model_without_test_corpus_asks_for_one(call: Call, model: Path) -> None:
+    done = call("evaluate", model)
+    assert done.code == 2
+    assert "names no test corpus" in done.err
+
+
+def test_corpus_the_wrong_way_round_is_refused(call: Call, model: Path, tmp_path: Path) -> None:
+    for language in ("de", "en"):
+        (tmp_path / f"test.{language}").write_text("the cat\n")
+    done = call("evaluate", model, f"{tmp_path}/test.{{en,de}}")
+    assert done.code == 2
+    assert "turn the corpus round" in done.err

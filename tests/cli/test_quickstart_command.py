@@ -1,0 +1,51 @@
+"""The first command: what is there is kept, what is foreign is left alone."""
+
+from pathlib import Path
+
+import mtkit
+from mtkit.cli import quickstart
+from tests.cli.conftest import Call
+
+
+def test_finished_quickstart_is_told_and_kept(call: Call, tmp_path: Path, model: Path) -> None:
+    run = tmp_path / "quickstart"
+    run.mkdir()
+    for path in model.iterdir():
+        (run / path.name).write_bytes(path.read_bytes())
+    recipe = quickstart._recipe(tmp_path / "new", "ko", "en")
+    recipe = recipe.changed(["data.test=phrasebook:ko-en:test#size=12"])
+    (run / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
+    limits = recipe.training
+    (run / "finished.json").write_text(
+        '{"reason": "reached 6 epochs", "update": 9, "best_update": 9, "scores": {"bleu": 90.0},'
+        ' "test": {"bleu": 88.8}, "seconds": 80.0, "limits": '
+        f"[{limits.updates}, {limits.epochs}, {limits.minutes}, "
+        f"{recipe.validation.patience}, {limits.average}]}}"
+    )
+    (run / "test.txt").write_text("translated\n" * 12)
+    weights = (run / "weights.safetensors").read_bytes()
+    done = call("quickstart", run)
+    assert done.code == 0, done.err
+    assert "was trained on 20" in done.err
+    assert "BLEU 88.8" in done.err
+    assert done.out.count("translated") == 6
+    for command in ("| mtkit translate", "mtkit train --source", "mtkit train --corpus"):
+        assert command in done.err
+    assert (run / "weights.safetensors").read_bytes() == weights
+    other = call("quickstart", run, "--source", "de")
+    assert other.code == 2
+    assert "holds a run from ko to en" in other.err
+
+
+def test_foreign_folder_is_left_alone(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work\n")
+    done = call("quickstart", tmp_path)
+    assert done.code == 2
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".stdin"] == ["thesis.txt"]
+
+
+def test_other_languages_have_their_own_corpora(tmp_path: Path) -> None:
+    recipe = quickstart._recipe(tmp_path / "new", "de", "en")
+    assert mtkit.open_corpora(recipe.data.train).languages == ("de", "en")
+    assert mtkit.open_corpora(recipe.data.test).languages == ("de", "en")
+    assert recipe.data.source_language == "de"

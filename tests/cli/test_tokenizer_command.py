@@ -1,0 +1,48 @@
+"""Text to pieces or ids and back, by a file or by a model's folder."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import LINES, Call
+
+
+def test_text_survives_pieces_and_ids(call: Call, model: Path) -> None:
+    text = "the cat saw a dog\n\n강아지 ½\n"
+    for flags in ([], ["--ids"]):
+        coded = call("tokenizer", "encode", model, *flags, stdin_bytes=text.encode())
+        assert coded.out.count("\n") == 3
+        back = call("tokenizer", "decode", model, *flags, stdin_bytes=coded.out.encode())
+        assert back.out == text
+    assert all(part.isdecimal() for part in coded.out.split())
+
+
+def test_trained_file_is_a_tokenizer(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "a.de").write_text("\n".join(LINES) + "\n")
+    (tmp_path / "a.en").write_text("\n".join(LINES) + "\n")
+    target = tmp_path / "joint.spm"
+    trained = call(
+        "tokenizer", "train", f"{tmp_path}/a.{{de,en}}", "-o", target, "--vocabulary", 290
+    )
+    assert trained.code == 0
+    assert trained.out == ""
+    assert "290 pieces" in trained.err
+    assert call("tokenizer", "encode", target, stdin_bytes=b"the cat\n").out.startswith("▁")
+    one = call(
+        "tokenizer", "train", tmp_path / "a.de", "-o", target, "--kind", "char", "--vocabulary", 50
+    )
+    assert one.code == 0
+
+
+def test_too_large_a_vocabulary_leaves_no_file(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "a.de").write_text("abc\n")
+    done = call("tokenizer", "train", tmp_path / "a.de", "-o", tmp_path / "x.spm")
+    assert done.code == 2
+    assert list(tmp_path.glob("*.spm*")) == []
+
+
+@pytest.mark.parametrize(("flags", "text"), [(["--ids"], b"5 99999\n"), ([], b"nonsense\n")])
+def test_what_is_no_token_is_named(call: Call, model: Path, flags: list[str], text: bytes) -> None:
+    done = call("tokenizer", "decode", model, *flags, stdin_bytes=text)
+    assert done.code == 2
+    assert "line 1:" in done.err

@@ -1,0 +1,153 @@
+"""A line in, a line out: on stdin, in files, while typing, and when nobody reads on."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+import mtkit
+from tests.cli.conftest import Call, Spawn
+
+AWKWARD = "the cat\r\n\n  \t\nthe\u2028dog\x85\x0b ate\nbad \udcff byte\nthe \0 sun"
+
+
+def awkward() -> bytes:
+    return AWKWARD.encode("utf-8", "surrogateescape")
+
+
+def test_every_line_gets_a_line(call: Call, model: Path) -> None:
+    done = call("translate", model, stdin_bytes=awkward())
+    assert done.code == 0
+    lines = done.out.split("\n")
+    assert lines[-1] == ""
+    assert len(lines) == 7
+    assert (lines[1], lines[2]) == ("", "")
+    assert done.err.count("warning: 2 lines held bytes") == 1
+    assert "first: line 5" in done.err
+
+
+def test_output_does_not_depend_on_how_lines_arrive(
+    call: Call, model: Path, tmp_path: Path
+) -> None:
+    text = b"the cat saw a dog\nthe sun\nthe dog ate\n"
+    (tmp_path / "in.txt").write_bytes(text)
+    (tmp_path / "in.txt.gz").write_bytes(gzip.compress(text))
+    piped = call("translate", model, stdin_bytes=text).out
+    assert call("translate", model, tmp_path / "in.txt").out == piped
+    assert call("translate", model, tmp_path / "in.txt.gz").out == piped
+    both = call("translate", model, tmp_path / "in.txt", "-", "--batch", 5, stdin_bytes=text).out
+    assert both == piped * 2
+
+
+def test_output_file_is_whole_or_not_there(call: Call, model: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.txt"
+    done = call("translate", model, "-o", target, stdin_bytes=b"the cat\nthe dog\n")
+    assert done.code == 0
+    assert done.out == ""
+    assert target.read_text(encoding="utf-8").count("\n") == 2
+    before = target.read_bytes()
+    failed = call("translate", tmp_path / "none", "-o", target, stdin_bytes=b"the cat\n")
+    assert failed.code == 2
+    assert target.read_bytes() == before
+    assert [path.name for path in tmp_path.glob(".*.part")] == []
+    assert call("translate", model, "-o", tmp_path, stdin_bytes=b"x\n").code == 2
+
+
+def test_json_says_what_became_of_each_line(call: Call, model: Path) -> None:
+    source = "the cat saw a dog. " * 8
+    text = f"the cat\n\n{source}\n".encode()
+    done = call("translate", model, "--json", "--n-best", 2, stdin_bytes=text)
+    records = [json.loads(line) for line in done.out.strip().split("\n")]
+    assert [record["line"] for record in records] == [1, 2, 3]
+    assert [record["status"] for record in records] == ["ok", "empty", "split"]
+    assert len(records[0]["alternatives"]) == 2
+    assert records[0]["alternatives"][0]["text"] == records[0]["translation"]
+    assert "line 3 was longer than the model takes" in done.err
+    assert "it takes 12" in done.err
+
+
+def test_n_best_is_a_table_with_line_numbers(call: Call, model: Path) -> None:
+    done = call("translate", model, "--n-best", 3, stdin_bytes=b"the cat\n\nthe dog\n")
+    rows = [line.split("\t") for line in done.out.rstrip("\n").split("\n")]
+    assert [row[0] for row in rows] == ["1", "1", "1", "2", "3", "3", "3"]
+    scores = [float(row[1]) for row in rows[:3]]
+    assert scores == sorted(scores, reverse=True)
+    assert all(len(row) == 3 for row in rows)
+
+
+def test_scores_stand_before_the_text(call: Call, model: Path) -> None:
+    plain = call("translate", model, stdin_bytes=b"the cat\n").out
+    score, text = call("translate", model, "--scores", stdin_bytes=b"the cat\n").out.split("\t")
+    assert text == plain
+    assert float(score) < 0
+
+
+def test_search_flags_reach_the_search(call: Call, model: Path) -> None:
+    longest = call("translate", model, "--json", "--max-length-ratio", 5, stdin_bytes=b"the cat\n")
+    greedy = call("translate", model, "--json", "--beam", 1, stdin_bytes=b"the cat\n")
+    translator = mtkit.Translator.load(
+        model, options=mtkit.SearchOptions(beam=1, max_length_ratio=1.0, max_length_offset=3)
+    )
+    assert json.loads(greedy.out)["translation"] == translator.translate(["the cat"])[0].text
+    assert json.loads(longest.out)["tokens"] != json.loads(greedy.out)["tokens"]
+
+
+def test_quiet_keeps_warnings(call: Call, model: Path) -> None:
+    assert call("translate", model, "--quiet", stdin_bytes=b"the cat\n").err == ""
+    assert "warning" in call("translate", model, "--quiet", stdin_bytes=b"\xff\n").err
+
+
+def test_typed_line_is_answered_before_the_next(spawn: Spawn, model: Path) -> None:
+    with spawn("translate", model) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for line in (b"the cat\n", b"\n", b"the dog\n"):
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert process.stdout.readline().endswith(b"\n")
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        assert process.wait(30) == 0
+
+
+def test_closed_pipe_ends_quietly(spawn: Spawn, model: Path) -> None:
+    with spawn("translate", model) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(b"the cat\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        process.stdout.close()
+        try:
+            process.stdin.write(b"the dog\n" * 50)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+        assert process.wait(30) == 141
+        assert process.stderr.read() == b""
+
+
+def test_interrupt_ends_with_130(spawn: Spawn, model: Path) -> None:
+    import signal
+
+    process = spawn("translate", model)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"the cat\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--scores"]])
+def test_stdout_holds_data_only(call: Call, model: Path, flags: list[str]) -> None:
+    done = call("translate", model, *flags, stdin_bytes=b"the cat\n\xff\n" + b"a b c d " * 20)
+    assert len(done.out.rstrip("\n").split("\n")) == 3
+    assert "\x1b" not in done.out + done.err
+    assert "note" not in done.out
+    assert "warning" not in done.out
