@@ -23,8 +23,12 @@ def average(
         list[Path],
         typer.Argument(metavar="RUN...", help="A run, or several models of one recipe."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new model.")],
-    last: Annotated[int, typer.Option(min=2, help="Newest checkpoints of a single run.")] = 5,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the new model.")
+    ],
+    last: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Newest checkpoints of a single run.")
+    ] = 5,
 ) -> None:
     """Average weights (Vaswani et al. 2017, 6.1); the mean often translates a little better."""
     import mtkit

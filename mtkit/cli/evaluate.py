@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtkit import DataError, ModelError, RecipeError, UsageError
+from mtkit.cli.options import Device, Json
 from mtkit.cli.output import Sink, draw, examples, json_line, say, write
 from mtkit.cli.translate import Notes
 
 if TYPE_CHECKING:
     from mtkit import Comparison, Corpus, Recipe, Score, Translator
 
-_SCORES, _SEARCH, _OUTPUT = "Scores", "Search and hardware", "Output"
+_SCORES, _SEARCH, _OUTPUT = "Scores", "Search", "Output"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -76,7 +77,7 @@ def evaluate(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL [CORPUS...] | TRANSLATION...",
+            metavar="WHAT...",
             help="A model with corpora to translate (default: the recipe's test corpora); or, with "
             "--reference, files of translations, compared with the first of them.",
             show_default=False,
@@ -84,7 +85,12 @@ def evaluate(
     ],
     reference: Annotated[
         list[Path] | None,
-        typer.Option("--reference", "-r", help="Human translations; may be given several times."),
+        typer.Option(
+            "--reference",
+            "-r",
+            metavar="FILE",
+            help="Human translations; may be given several times.",
+        ),
     ] = None,
     lowercase: Annotated[
         bool,
@@ -104,22 +110,21 @@ def evaluate(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Keep the translations.", rich_help_panel=_OUTPUT),
-    ] = None,
-    as_json: Annotated[
-        bool,
         typer.Option(
-            "--json", metavar="", help="One JSON object a system.", rich_help_panel=_OUTPUT
+            "--output", "-o", metavar="FILE", help="Keep the translations.", rich_help_panel=_OUTPUT
         ),
-    ] = False,
+    ] = None,
+    as_json: Json = False,
     beam: Annotated[
         int | None,
-        typer.Option(min=1, help="Default: the recipe's.", rich_help_panel=_SEARCH),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Hypotheses kept (default: the recipe's).",
+            rich_help_panel=_SEARCH,
+        ),
     ] = None,
-    device: Annotated[
-        str,
-        typer.Option(metavar="auto|cpu|cuda", help="Where to compute.", rich_help_panel=_SEARCH),
-    ] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Score a model on corpora, or translations against references."""
     first = Path(what[0])

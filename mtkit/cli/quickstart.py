@@ -9,6 +9,7 @@ import typer
 
 from mtkit import UsageError
 from mtkit.cli import shipped
+from mtkit.cli.options import Device
 from mtkit.cli.output import draw, examples, say
 from mtkit.cli.show import signatures
 from mtkit.cli.train import carry_out
@@ -37,10 +38,7 @@ def quickstart(
     target: Annotated[
         str, typer.Option(metavar="ko|de|en", help="Language to translate into.")
     ] = "en",
-    device: Annotated[
-        str,
-        typer.Option(metavar="auto|cpu|cuda", help="Where to compute.", rich_help_panel="Hardware"),
-    ] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Train a first translator in a minute or two: no data, no download, no GPU needed."""
     default = "quickstart" if (source, target) == ("ko", "en") else f"quickstart-{source}-{target}"

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mtkit.cli import shipped
+from mtkit.cli.options import Json
 from mtkit.cli.output import draw, examples, json_line, say, write
 
 app = typer.Typer(
@@ -32,9 +33,7 @@ Changes = Annotated[
 
 @app.command("list", epilog=examples("mtkit recipe list", "mtkit recipe list --json | jq -r .name"))
 def list_recipes(
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="One JSON object a line.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Name the shipped recipes, each with a line on what it is."""
     from rich.table import Table
@@ -143,9 +142,7 @@ def explain(
             autocompletion=shipped.complete_key,
         ),
     ] = "",
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="One JSON object a line.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what a key of the recipe means, its type and its default."""
     import mtkit

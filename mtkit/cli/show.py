@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtkit import ModelError
+from mtkit.cli.options import Model
 from mtkit.cli.output import draw, examples, json_line, write
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def show(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model or run folder.")],
+    model: Model,
     as_json: Annotated[
         bool, typer.Option("--json", metavar="", help="The card and validations as one object.")
     ] = False,

@@ -43,16 +43,22 @@ def train(
             metavar="CORPUS...", help="Corpora of pairs (both sides are read), or files of lines."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .spm file to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The .spm file to write.")
+    ],
     kind: Annotated[
         Literal["bpe", "unigram", "char", "word"], typer.Option(help="How pieces are found.")
     ] = "bpe",
-    vocabulary: Annotated[int, typer.Option(min=8, help="Pieces, special ones included.")] = 8000,
-    byte_fallback: Annotated[
-        bool, typer.Option(metavar="", help="Spell unknown characters as bytes.")
-    ] = True,
-    character_coverage: Annotated[
-        float, typer.Option(min=0.5, max=1, help="Share of characters that become pieces.")
+    vocabulary: Annotated[
+        int, typer.Option(min=8, metavar="N", help="Pieces, special ones included.")
+    ] = 8000,
+    no_bytes: Annotated[
+        bool,
+        typer.Option("--no-bytes", metavar="", help="Do not spell unknown characters as bytes."),
+    ] = False,
+    coverage: Annotated[
+        float,
+        typer.Option(min=0.5, max=1, metavar="X", help="Share of characters that become pieces."),
     ] = 1.0,
 ) -> None:
     """Learn a vocabulary from text (SentencePiece)."""
@@ -61,8 +67,8 @@ def train(
     section = mtkit.TokenizerSection(
         kind=kind,
         vocabulary=vocabulary,
-        byte_fallback=byte_fallback,
-        character_coverage=character_coverage,
+        byte_fallback=not no_bytes,
+        character_coverage=coverage,
     )
     with closing(Sink(output)) as sink:
         tokenizer = mtkit.Tokenizer.train(_texts(corpora), section)

@@ -7,6 +7,7 @@ import typer
 
 from mtkit import RecipeError, UsageError
 from mtkit.cli import shipped
+from mtkit.cli.options import Device, Json
 from mtkit.cli.output import examples, say
 from mtkit.cli.show import signatures
 
@@ -15,11 +16,6 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _INPUT, _RUN = "Input", "This run"
-
-Device = Annotated[
-    str,
-    typer.Option(metavar="auto|cpu|cuda", help="Where to compute.", rich_help_panel="Hardware"),
-]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,10 +37,12 @@ def train(
         ),
     ] = None,
     source: Annotated[
-        Path | None, typer.Option(help="Sentences to learn from.", rich_help_panel=_INPUT)
+        Path | None,
+        typer.Option(metavar="FILE", help="Sentences to learn from.", rich_help_panel=_INPUT),
     ] = None,
     target: Annotated[
-        Path | None, typer.Option(help="Their translations.", rich_help_panel=_INPUT)
+        Path | None,
+        typer.Option(metavar="FILE", help="Their translations.", rich_help_panel=_INPUT),
     ] = None,
     corpus: Annotated[
         list[str] | None,
@@ -86,16 +84,15 @@ def train(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Run folder (default: runs/NAME).", rich_help_panel=_RUN
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Run folder (default: runs/NAME).",
+            rich_help_panel=_RUN,
         ),
     ] = None,
     device: Device = "auto",
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", metavar="", help="Events as JSON lines on stdout.", rich_help_panel="Output"
-        ),
-    ] = False,
+    as_json: Json = False,
     quiet: Annotated[
         bool,
         typer.Option("--quiet", metavar="", help="Say warnings only.", rich_help_panel="Output"),

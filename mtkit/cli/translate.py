@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mtkit import UsageError
+from mtkit.cli.options import Device, Json, Model
 from mtkit.cli.output import Sink, examples, json_line, say
 
 if TYPE_CHECKING:
@@ -34,61 +35,69 @@ def add_to(app: typer.Typer) -> None:
 
 
 def translate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model or run folder.")],
+    model: Model,
     files: Annotated[
         list[Path] | None,
         typer.Argument(metavar="FILE...", help="Text, a sentence a line (default: stdin)."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write, whole or not at all."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write, whole or not at all (default: stdout).",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     scores: Annotated[
         bool,
         typer.Option("--scores", metavar="", help="Write score TAB text.", rich_help_panel=_OUTPUT),
     ] = False,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", metavar="", help="Write a JSON object a line.", rich_help_panel=_OUTPUT
-        ),
-    ] = False,
+    as_json: Json = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", metavar="", help="Only warn.", rich_help_panel=_OUTPUT)
     ] = False,
     n_best: Annotated[
         int,
         typer.Option(
-            min=1, help="Write so many: line number TAB score TAB text.", rich_help_panel=_SEARCH
+            min=1,
+            metavar="N",
+            help="Write so many: line number TAB score TAB text.",
+            rich_help_panel=_SEARCH,
         ),
     ] = 1,
     beam: Annotated[
         int | None,
         typer.Option(
             min=1,
+            metavar="N",
             help="Hypotheses kept; 1 is greedy (default: the recipe's).",
             rich_help_panel=_SEARCH,
         ),
     ] = None,
     length_penalty: Annotated[
         float | None,
-        typer.Option(min=0, help="0 favours short ones, 1 long ones.", rich_help_panel=_SEARCH),
+        typer.Option(
+            min=0, metavar="X", help="0 favours short ones, 1 long ones.", rich_help_panel=_SEARCH
+        ),
     ] = None,
     max_length_ratio: Annotated[
         float | None,
-        typer.Option(min=0, help="Longest output per source token.", rich_help_panel=_SEARCH),
+        typer.Option(
+            min=0, metavar="X", help="Longest output per source token.", rich_help_panel=_SEARCH
+        ),
     ] = None,
-    device: Annotated[
-        str,
-        typer.Option(metavar="auto|cpu|cuda", help="Where to compute.", rich_help_panel=_HARDWARE),
-    ] = "auto",
+    device: Device = "auto",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         typer.Option(help="Of the numbers inside the model.", rich_help_panel=_HARDWARE),
     ] = "auto",
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Source tokens computed at a time.", rich_help_panel=_HARDWARE),
+        typer.Option(
+            min=1, metavar="N", help="Source tokens computed at a time.", rich_help_panel=_HARDWARE
+        ),
     ] = None,
 ) -> None:
     """Translate lines. As many lines come out as went in, in the same order."""

@@ -36,8 +36,7 @@ FLAGS = {
     "recipe check": {"--set"},
     "recipe explain": {"--json"},
     "tokenizer train": {
-        "--output", "-o", "--kind", "--vocabulary", "--byte-fallback", "--no-byte-fallback",
-        "--character-coverage",
+        "--output", "-o", "--kind", "--vocabulary", "--no-bytes", "--coverage",
     },
     "tokenizer encode": {"--ids", "--target"},
     "tokenizer decode": {"--ids", "--target"},
