@@ -25,11 +25,13 @@ class Display:
         self.say = say
         self.started: Started | None = None
         self.finished: Finished | None = None
+        self.trained = False
         self._stage = ""
         self._spoke = time.monotonic()
         self._validations = 0
 
     def __call__(self, event: Event) -> None:
+        self.trained |= isinstance(event, Started)
         match event:
             case Preparing():
                 self.preparing(event)
@@ -103,6 +105,7 @@ class JsonLines(Quiet):
     def __call__(self, event: Event) -> None:
         name = type(event).__name__.lower()
         write(json_line({"event": name, **vars(event)}))
+        self.trained |= isinstance(event, Started)
         if isinstance(event, Finished):
             self.finished = event
 

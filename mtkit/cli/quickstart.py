@@ -51,7 +51,7 @@ def quickstart(
     else:
         say(f"training {source} -> {target} on the embedded phrasebook, in {folder}")
         say("it takes a minute or two; Ctrl-C stops it, and the same command goes on")
-    finished = carry_out(recipe, folder, device=device)
+    finished, _ = carry_out(recipe, folder, device=device)
     _tell(finished, recipe)
 
 

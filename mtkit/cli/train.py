@@ -115,16 +115,23 @@ def train(
     folder = output or default_output(recipe, loaded)
     if not output and not quiet:
         say(f"the run goes to {folder}")
-    finished = carry_out(loaded, folder, device=device, as_json=as_json, quiet=quiet)
+    finished, trained = carry_out(loaded, folder, device=device, as_json=as_json, quiet=quiet)
     if not (quiet or as_json):
+        if not trained:
+            say(
+                f"{folder} has come to its end already; longer: --set training.updates=N or .epochs"
+            )
         for line in summary(finished, signatures(folder, "valid")):
             say(line)
 
 
 def carry_out(
     recipe: "Recipe", folder: Path, *, device: str, as_json: bool = False, quiet: bool = False
-) -> "Finished":
-    """Train with a display; how it ended. Leaves with 130 when it was interrupted."""
+) -> "tuple[Finished, bool]":
+    """Train with a display; how it ended, and whether it had not ended before.
+
+    Leaves with 130 when it was interrupted.
+    """
     import mtkit
     from mtkit.cli.display import open_display
 
@@ -137,9 +144,7 @@ def carry_out(
         say(f"stopped after update {finished.update:,}; everything is saved in {finished.run}")
         say("run the same command again to go on")
         raise typer.Exit(_INTERRUPTED)
-    if display.started is None and not (quiet or as_json):
-        say(f"{folder} has come to its end already; longer: --set training.updates=... or .epochs")
-    return finished
+    return finished, display.trained
 
 
 def from_preset(preset: str, corpora: dict[str, list[str]], changes: list[str]) -> "Recipe":
