@@ -322,7 +322,82 @@ GOLDEN = [
         ),
         "She wants to help the tourist who traveled to Seoul.",
         "Sie möchte dem Touristen helfen, der nach Seoul gereist ist.",
-        "그녀는 서울로 여행한 관광객을 돕고 싶어 해요.",
+        "그녀는 서울로 여행을 간 관광객을 돕고 싶어 해요.",
+    ),
+    (
+        say(
+            act(
+                "wait_for",
+                pronoun("she"),
+                some("bus", "this"),
+                tense="past",
+                negated=True,
+                place=PLACE["airport"],
+                time=Time(DAY["yesterday"]),
+            )
+        ),
+        "She didn't wait for this bus at the airport yesterday.",
+        "Sie hat gestern am Flughafen nicht auf diesen Bus gewartet.",
+        "그녀는 어제 공항에서 이 버스를 기다리지 않았어요.",
+    ),
+    (
+        say(act("read", the("man"), the("letter"), tense="progressive", negated=True)),
+        "The man isn't reading the letter.",
+        "Der Mann liest den Brief gerade nicht.",
+        "남자는 편지를 읽고 있지 않아요.",
+    ),
+    (
+        say(
+            act(
+                "lend",
+                Phrase(NOUN["anna"], "proper"),
+                some("umbrella", "number", 2),
+                tense="past",
+                receiver=(Phrase(NOUN["paul"], "proper"),),
+                time=Time(DAY["monday"]),
+            )._replace(object=(some("umbrella", "number", 2),))
+        ),
+        "Anna lent Paul two umbrellas on Monday.",
+        "Anna hat Paul am Montag zwei Regenschirme geliehen.",
+        "안나는 월요일에 폴에게 우산 두 개를 빌려줬어요.",
+    ),
+    (
+        Sentence(
+            (Unit(command("help", pronoun("he"), negated=False), "if", WEATHER_RAIN),), "request"
+        ),
+        "If it rains, please help him.",
+        "Falls es regnet, helfen Sie ihm bitte.",
+        "비가 오면 그를 도와주세요.",
+    ),
+    (
+        say(act("sell", pronoun("I"), some("house", "our", 1, "small"), tense="past")),
+        "I sold our small house.",
+        "Ich habe unser kleines Haus verkauft.",
+        "저는 우리의 작은 집을 팔았어요.",
+    ),
+    (
+        say(
+            act(
+                "lose",
+                pronoun("he"),
+                the(
+                    "key",
+                    relative=Relative(
+                        act("look_for", pronoun("we"), the("key"), tense="past"), "object"
+                    ),
+                ),
+                tense="past",
+            )
+        ),
+        "He lost the key that we looked for.",
+        "Er hat den Schlüssel verloren, den wir gesucht haben.",
+        "그는 우리가 찾던 열쇠를 잃어버렸어요.",
+    ),
+    (
+        say(act("lose", pronoun("she"), some("map", "number", 2), tense="past")),
+        "She lost two maps.",
+        "Sie hat zwei Landkarten verloren.",
+        "그녀는 지도 두 장을 잃어버렸어요.",
     ),
 ]
 
@@ -524,6 +599,24 @@ def test_sentences_have_clean_punctuation(
             assert not any(bad in text for bad in ("  ", ",,", " ,", " .", ",.", ", ,", ",?"))
 
 
+def test_vocative_does_not_join_a_list_of_names(
+    drawn: list[tuple[Sentence, dict[str, str]]],
+) -> None:
+    for meaning, texts in drawn:
+        subject = meaning.units[0].main.subject
+        if meaning.vocative is not None and len(subject) > 1:
+            assert subject[0].determiner != "proper", texts["de"]
+
+
+def test_requests_do_not_ask_to_lend_what_one_should_borrow(
+    drawn: list[tuple[Sentence, dict[str, str]]],
+) -> None:
+    for meaning, texts in drawn:
+        borrowed = meaning.units[-1].main.verb is VERB["borrow"]
+        if meaning.mood == "request" and borrowed:
+            assert texts["ko"].split("빌리")[-1].startswith("지 말아"), texts["ko"]
+
+
 def test_every_entry_has_words_of_its_own() -> None:
     for attribute in ("en", "de", "ko"):
         words = [getattr(noun, attribute) for noun in NOUN.values()]
@@ -563,8 +656,8 @@ def test_triples_are_of_the_split_asked_for() -> None:
 
 PINNED = [
     (
-        "The chefs, the lawyer, the singers, the journalist, and the farmer could sleep.",
-        "요리사들, 변호사, 가수들, 기자 그리고 농부는 잘 수 있었어요.",
+        "Don't throw away the skirt, her sweater, his dress, and this shirt.",
+        "치마, 그녀의 스웨터, 그의 원피스 그리고 이 셔츠를 버리지 마세요.",
     ),
     (
         "Junho, don't invite Daniel and Sujin, and don't sell the sweater and this skirt.",

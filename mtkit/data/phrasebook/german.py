@@ -1,5 +1,7 @@
 """German: the finite verb second in main clauses, last in subordinate ones; case and gender."""
 
+import re
+
 from .german_forms import (
     DEFINITE,
     ENDINGS,
@@ -75,7 +77,8 @@ def sentence(meaning: Sentence) -> str:
         if unit.joint:
             words += [",", JOINTS[unit.joint]]
         words += _unit(unit, meaning.mood, "du" if register == "familiar" else "Sie")
-    text = " ".join(words).replace(" ,", ",").replace(",,", ",").rstrip(",")
+    # Clauses that end together each leave their comma.
+    text = re.sub(",+", ",", " ".join(words).replace(" ,", ",")).rstrip(",")
     return text[0].upper() + text[1:] + ("?" if meaning.mood == "question" else ".")
 
 
@@ -97,7 +100,7 @@ def _clause(clause: Clause, order: str, you: str, gap: str = "") -> list[str]:
     person = _person(clause, you)
     finite, tail = _predicate(clause, person)
     subject = _subject(clause, order, you, gap)
-    middle, after = _middle(clause, you, gap)
+    middle, after = _middle(clause, you, gap, ("bitte",) if order == "late request" else ())
     if order == "subordinate":
         front, subject = ([], subject) if gap else (subject, [])
         # A separated prefix rejoins its verb: steht auf -> aufsteht.
@@ -106,14 +109,13 @@ def _clause(clause: Clause, order: str, you: str, gap: str = "") -> list[str]:
     if order in ("command", "request", "late request"):
         assert clause.verb is not None
         please = ["bitte"] if order == "request" else []
-        later = ["bitte"] if order == "late request" else []
         verb = (
             [imperative(clause.verb)]
             if you == "du"
             else [infinitive(clause.verb, joined=False), "Sie"]
         )
         prefix = clause.verb.de[0].partition("|")
-        return [*please, *verb, *later, *middle, *([prefix[0]] if prefix[2] else []), *after]
+        return [*please, *verb, *middle, *([prefix[0]] if prefix[2] else []), *after]
     if clause.wh == "subject":
         return ["wer", finite, *middle, *tail, *after]
     if order == "question" or order == "inverted":
@@ -138,15 +140,22 @@ def _subject(clause: Clause, order: str, you: str, gap: str) -> list[str]:
     return words + relative
 
 
-def _middle(clause: Clause, you: str, gap: str) -> tuple[list[str], list[str]]:
-    """What stands between the finite verb (or subject) and the end, and what follows the end."""
+def _middle(
+    clause: Clause, you: str, gap: str, please: tuple[str, ...] = ()
+) -> tuple[list[str], list[str]]:
+    """What stands between the finite verb (or subject) and the end, and what follows the end.
+
+    `please` follows the pronouns: rufen Sie ihn bitte an.
+    """
     pronouns: list[str] = []
     words: list[str] = []
     after: list[str] = []
+    receiver: list[str] = []
+    preposition = ""
     negation = ["nicht"] if clause.negated and not _takes_kein(clause) else []
     if clause.receiver:
-        receiver, _ = _phrases(clause.receiver, "dat", you)
-        (pronouns if clause.receiver[0].noun is None else words).extend(receiver)
+        dative, _ = _phrases(clause.receiver, "dat", you)
+        (pronouns if clause.receiver[0].noun is None else receiver).extend(dative)
     hidden = gap == "object" or clause.wh in ("object", "number")
     if clause.object and clause.kind == "action" and not hidden:
         assert clause.verb is not None
@@ -167,8 +176,15 @@ def _middle(clause: Clause, you: str, gap: str) -> tuple[list[str], list[str]]:
         place = [clause.place.de_to if goal else clause.place.de]
     if words and not negation and all(p.determiner in INDEFINITE for p in clause.object):
         words, place = place + words, []
-    words = [*pronouns, *time, *gerade, *words, *negation, *_complement(clause, you), *place]
-    return words, after
+    elif preposition:
+        # Im Park auf den Bus warten, im Park nicht auf den Bus warten.
+        words, place = place + words, []
+    when = [*time, *gerade]
+    if words and negation:
+        # Den Brief gestern nicht lesen, but gestern nicht im Park schlafen.
+        words, when = words + when, []
+    words = [*receiver, *when, *words, *negation, *_complement(clause, you), *place]
+    return [*pronouns, *please, *words], after
 
 
 def _takes_kein(clause: Clause) -> bool:

@@ -101,7 +101,9 @@ def imperative(verb: Verb) -> str:
     changed = verb.de[1].split(" ")[0].removesuffix("t")
     if changed != stem and not set("äöü") & (set(changed) - set(stem)) and "i" in changed:
         return changed
-    return stem + ("e" if stem.endswith(("t", "d", "s", "z", "fn", "chn", "ig", "ier")) else "")
+    return stem + (
+        "e" if stem.endswith(("t", "d", "s", "z", "fn", "chn", "ig", "ier", "lg", "ob")) else ""
+    )
 
 
 def infinitive(verb: Verb, *, joined: bool) -> str:

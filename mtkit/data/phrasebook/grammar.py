@@ -5,6 +5,7 @@ from collections.abc import Callable
 from .lexicon import Noun, Verb
 from .meaning import Clause, Phrase, Sentence, Unit, content
 from .phrases import PhraseSampler
+from .selection import PEOPLE
 
 
 class Sampler(PhraseSampler):
@@ -28,6 +29,8 @@ class Sampler(PhraseSampler):
             mood = "question"
         else:
             units = self._units(budget, self._statement_unit, mood)
+        if register == "familiar" and _begins_with_names(units):
+            register = "neutral"
         vocative = self._addressee(units) if register == "familiar" else None
         return Sentence(units, mood, register, vocative)
 
@@ -43,7 +46,7 @@ class Sampler(PhraseSampler):
         for _ in range(count - 1):
             joint = self.weighted("joint") if mood == "statement" else "and"
             joint = "and" if units[-1].joint == "but" else joint
-            unit = draw(share - 1, "command" if mood == "request" else mood)
+            unit = draw(share - 1, "later request" if mood == "request" else mood)
             units.append(unit._replace(joint=joint))
         return tuple(units)
 
@@ -65,10 +68,13 @@ class Sampler(PhraseSampler):
             tense = "past"
         else:
             sub = self._statement(first, "present" if self.random() < 0.4 else "past", people=True)
-            tense = sub.tense if self.random() < 0.8 else ""
-        main = self._statement(budget - 1 - first, tense, people=True)
+            tense = sub.tense if self.random() < 0.8 else "future"
+        event = conjunction in ("if", "when")
+        main = self._statement(budget - 1 - first, tense, people=True, event=event)
         if conjunction != "because":
             main = _unfronted(main)  # the subordinate clause is what stands in front
+        if conjunction == "when":
+            main = main._replace(time=None)  # the subordinate clause is the time
         return Unit(main, conjunction, _unfronted(sub))
 
     def _command_unit(self, budget: float, mood: str) -> Unit:
@@ -80,21 +86,33 @@ class Sampler(PhraseSampler):
         return Unit(self._command(budget - 1 - first, mood), conjunction, sub)
 
     def _statement(
-        self, budget: float, tense: str = "", *, calm: bool = False, people: bool = False
+        self,
+        budget: float,
+        tense: str = "",
+        *,
+        calm: bool = False,
+        people: bool = False,
+        event: bool = False,
     ) -> Clause:
         """A clause that states something, if wished about people or the weather.
 
-        A calm one has neither modal nor fronted time.
+        A calm one has neither modal nor fronted time; an event is nothing that always is so: nobody
+        knows or loves someone if it rains.
         """
         kind = self.weighted("clause")
-        if people and kind not in ("action", "quality", "weather", "profession"):
+        if (
+            people
+            and kind not in ("action", "quality", "weather")
+            and (kind != "profession" or calm or event)
+        ):
             kind = "quality"
         if budget < 4 and kind in ("comparison", "existence", "location", "age"):
             kind = "action"
-        if kind == "weather" and budget > 6:
+        if kind == "weather" and (event or budget > 6):
             kind = "action"
         if kind == "action":
-            return self._action(budget, tense, calm=calm)
+            verb = self._event(budget) if event else None
+            return self._action(budget, tense, calm=calm, verb=verb)
         tense = tense or ("past" if self.random() < 0.45 else "present")
         return self._state(kind, budget, tense, people)
 
@@ -111,7 +129,7 @@ class Sampler(PhraseSampler):
         if kind in ("profession", "age"):
             tense = "present" if tense == "future" else tense
             subject = self._phrase(
-                (self.choices.living if kind == "age" else self.choices.relatives),
+                (self.choices.young if kind == "age" else self.choices.relatives),
                 budget - 3,
                 subject=True,
             )
@@ -131,7 +149,8 @@ class Sampler(PhraseSampler):
         subject = self._phrase(nouns, room, subject=True, pronoun=human, described=True)
         object: tuple[Phrase, ...] = ()
         if kind == "comparison":
-            alike = tuple(n for n in nouns if subject.noun is None or n.kind == subject.noun.kind)
+            kinds = PEOPLE if subject.noun is None else (subject.noun.kind,)
+            alike = tuple(noun for noun in nouns if noun.kind in kinds)
             other = self._phrase(alike, 2, subject=True)
             if other.noun is None or other.noun is subject.noun:
                 kind = "quality"
@@ -183,7 +202,7 @@ class Sampler(PhraseSampler):
         if verb.place == "city" or verb.goal:
             place = self._place(verb)
             room -= 3
-        timeless = verb.stative and not self.choices.where[verb.id]
+        timeless = verb.lasting or (verb.stative and not self.choices.where[verb.id])
         if room >= 1 and not calm and not timeless and self.random() < 0.4:
             time = self._time(tense)
             room -= 2 if time is not None else 0
@@ -216,7 +235,9 @@ class Sampler(PhraseSampler):
             if verb.commands is False or (verb.commands == "negative" and positive):
                 continue
             # 주세요 is both the command and the request of 주다: only the request is said.
-            if mood == "command" and verb.ko.endswith("주다"):
+            if mood != "request" and verb.ko.endswith("주다"):
+                continue
+            if positive and mood != "command" and not verb.requests:
                 continue
             break
         room = budget - 1 - (0 if positive else 1) - 2 * bool(verb.receivers)
@@ -231,6 +252,9 @@ class Sampler(PhraseSampler):
         while True:
             tense = "past" if self.random() < 0.6 else self.weighted("tense")
             clause = self._action(budget - 1, tense, question=True)
+            if clause.modal == "can" and tense == "past":
+                # "Could you help us?" asks for help, and not about the past.
+                clause = clause._replace(modal="")
             if not wh:
                 return clause
             asked = self._ask(clause)
@@ -269,6 +293,12 @@ class Sampler(PhraseSampler):
         mentioned = content(Sentence(units)).split()
         names = [n for n in self.choices.names if n.id not in mentioned]
         return self.pick(names or self.choices.names)
+
+
+def _begins_with_names(units: tuple[Unit, ...]) -> bool:
+    """Whether a name before the sentence would join its list: Sujin, Maria und Paul lachen."""
+    subject = units[0].main.subject
+    return len(subject) > 1 and subject[0].determiner == "proper"
 
 
 def _unfronted(clause: Clause) -> Clause:

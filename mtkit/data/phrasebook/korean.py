@@ -222,7 +222,8 @@ def _command(verb: Verb, negated: bool, ending: str, register: str) -> str:
         # 주다 itself is not doubled: 책을 주세요.
         if stem.text.endswith("주"):
             return stem.text.removesuffix("주") + give
-        return f"{hangul.a_form(stem)} {give}"
+        # 도와주다 is one word in the dictionary.
+        return hangul.a_form(stem) + ("" if stem.text == "돕" else " ") + give
     if negated:
         return (
             stem.text
@@ -267,7 +268,10 @@ def _phrase(phrase: Phrase, register: str) -> str:
         words.append(phrase.owner.ko + "의")
     elif determiner in OWNERS:
         owner = OWNERS[determiner]
-        words.append((PRONOUNS[register].get(owner) or OTHERS[owner])[3])
+        possessive = (PRONOUNS[register].get(owner) or OTHERS[owner])[3]
+        # 우리 집, but 우리의 작은 집.
+        far = possessive == "우리" and phrase.adjective is not None
+        words.append(possessive + "의" if far else possessive)
     if phrase.adjective is not None:
         words.append(_attribute(phrase.adjective.ko, phrase.adjective.predicative))
     match determiner:

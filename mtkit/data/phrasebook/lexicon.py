@@ -71,7 +71,13 @@ class Verb:
     stative: bool = False
     ask: bool = True
     commands: bool | str = True
+    requests: bool = True
     adjective: bool = False
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is a state that lasts, at no certain time: love, know, live."""
+        return self.stative and self.ko_lasting
 
     @property
     def invariant(self) -> bool:

@@ -46,6 +46,12 @@ class PhraseSampler:
             return self.pick(self.choices.short_verbs)
         return self.pick(self.choices.verbs)
 
+    def _event(self, budget: float) -> Verb:
+        while True:
+            verb = self._verb(budget)
+            if not verb.lasting:
+                return verb
+
     def _place(self, verb: Verb) -> Place | None:
         places = self.choices.where[verb.id]
         return self.pick(places) if places else None

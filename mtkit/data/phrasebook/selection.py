@@ -17,7 +17,7 @@ class Selection:
     professions: tuple[Noun, ...]
     people: tuple[Noun, ...]
     relatives: tuple[Noun, ...]  # people whose sex is known, for professions
-    living: tuple[Noun, ...]  # who has an age
+    young: tuple[Noun, ...]  # whose age is told
     standing: tuple[Noun, ...]  # what lies, stands or sits somewhere
     verbs: tuple[Verb, ...]
     short_verbs: tuple[Verb, ...]  # those that need no object, goal or place
@@ -48,7 +48,7 @@ def selection() -> Selection:
         professions=words.of_kind("profession"),
         people=words.of_kind(*PEOPLE),
         relatives=words.of_kind("family", "name"),
-        living=words.of_kind("family", "name", "pet"),
+        young=tuple(n for n in nouns if {n.id, n.kind} & set(words.rules["nouns"]["young"])),
         standing=tuple(noun for noun in nouns if noun.posture),
         verbs=verbs,
         short_verbs=tuple(v for v in verbs if not v.objects and not v.goal and v.place != "city"),
