@@ -341,6 +341,20 @@ GOLDEN = [
         "그녀는 어제 공항에서 이 버스를 기다리지 않았어요.",
     ),
     (
+        say(
+            act(
+                "invite",
+                pronoun("we"),
+                Phrase(NOUN["daniel"], "proper"),
+                tense="past",
+                time=Time(DAY["monday"]),
+            )
+        ),
+        "We invited Daniel on Monday.",
+        "Wir haben Daniel am Montag eingeladen.",
+        "우리는 월요일에 다니엘을 초대했어요.",
+    ),
+    (
         say(act("read", the("man"), the("letter"), tense="progressive", negated=True)),
         "The man isn't reading the letter.",
         "Der Mann liest den Brief gerade nicht.",

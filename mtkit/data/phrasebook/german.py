@@ -165,8 +165,12 @@ def _middle(
         if preposition:
             words += [*negation, preposition, *object_words]
             negation = []
+        elif clause.object[0].noun is None:
+            pronouns += object_words
+        elif len(clause.object) == 1 and clause.object[0].determiner == "proper":
+            receiver += object_words  # a name, like a receiver, precedes the time
         else:
-            (pronouns if clause.object[0].noun is None else words).extend(object_words)
+            words += object_words
     time = [] if clause.time is None or clause.fronted else [_time(clause.time)]
     now = clause.time is not None and clause.time.day is not None
     gerade = ["gerade"] if clause.tense == "progressive" and not now else []
