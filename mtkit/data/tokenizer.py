@@ -210,6 +210,7 @@ def _training_error(message: str, section: TokenizerSection, lines: int) -> Data
         )
     if not lines or "empty()" in message or "all_chars_count" in message:
         return DataError(
-            "there is no text to train the tokenizer on", "look into the corpus: mtkit data check"
+            "there is no text to train the tokenizer on",
+            "name a corpus that holds sentences, or check the columns: pairs.tsv#2,1",
         )
     return DataError(f"SentencePiece could not be trained on {lines:,} lines: {message.strip()}")

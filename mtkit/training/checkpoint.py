@@ -32,6 +32,7 @@ class Progress:
     cuts: int = 0  # of the plateau schedule
     waited: int = 0
     validated: bool = False  # whether the checkpoint was made at a validation
+    data: str = ""  # fingerprint of the prepared data: a run never goes on with other data
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)

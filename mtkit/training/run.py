@@ -20,7 +20,7 @@ from mtkit.data.tokenizer import Tokenizer
 from mtkit.decoding.evaluate import Evaluation, evaluate
 from mtkit.decoding.search import SearchOptions
 from mtkit.decoding.translator import Translator
-from mtkit.errors import ModelError, UsageError
+from mtkit.errors import DataError, ModelError, UsageError
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import Recipe
@@ -111,6 +111,7 @@ class Run:
         model = self._model(model, data)
         trainer = self._trainer(model, data)
         resumed = self._restore(trainer)
+        self._check_data(trainer, data)
         self._emit(self._started(trainer, data, resumed))
         with stopping_at_signals(trainer.stop):
             reason = trainer.fit(
@@ -237,6 +238,16 @@ class Run:
             trainer.progress = progress
             return progress.position.update
         return None
+
+    def _check_data(self, trainer: Trainer, data: Prepared) -> None:
+        """Raise DataError when the run was begun with data (or tokenizers) that were others."""
+        begun = trainer.progress.data
+        if begun and begun != data.fingerprint:
+            raise DataError(
+                f"{self.folder}: the corpora have changed since this run was begun",
+                "bring back what they were, or begin anew with another --output",
+            )
+        trainer.progress.data = data.fingerprint
 
     def _started(self, trainer: Trainer, data: Prepared, resumed: int | None) -> Started:
         limits = self.recipe.training

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from mtkit import Recipe, Translator, train
-from mtkit.errors import RecipeError, TrainingError, UsageError
+from mtkit import Recipe, Translator, open_corpus, train
+from mtkit.errors import DataError, RecipeError, TrainingError, UsageError
 from mtkit.training import trainer
 from mtkit.training.events import Event, Finished, Progressed, Saved, Started, Validated
 
@@ -177,6 +177,18 @@ def test_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
     train(recipe, tmp_path / "run")
     with pytest.raises(UsageError, match=r"holds a run with model.width = 16, not 32"):
         train(recipe.changed(["model.width=32"]), tmp_path / "run")
+
+
+def test_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    pairs = list(open_corpus("phrasebook:de-en#size=300"))
+    corpus = tmp_path / "pairs.tsv"
+    recipe = Recipe.parse(RECIPE).changed([f'data.train=["{corpus}"]'])
+    recipe = recipe.changed(["data.valid=[]", "data.test=[]", "data.held_out=20"])
+    corpus.write_text("".join(f"{pair.source}\t{pair.target}\n" for pair in pairs))
+    train(recipe, tmp_path / "run")
+    corpus.write_text("".join(f"{pair.source}\t{pair.target}\n" for pair in pairs[:290]))
+    with pytest.raises(DataError, match="the corpora have changed since this run was begun"):
+        train(recipe.changed(["training.updates=30"]), tmp_path / "run")
 
 
 def test_folder_in_use_is_refused(tmp_path: Path) -> None:
