@@ -46,7 +46,8 @@ def average(
         output, loaded.model, loaded.recipe, loaded.source_tokenizer, loaded.target_tokenizer, card
     )
     say(f"{output}: the mean of {', '.join(path.name for path in sources)}")
-    say(f"score it: mtkit evaluate {output}")
+    own = loaded.recipe.data.test or loaded.recipe.data.valid
+    say(f"score it: mtkit evaluate {output}{'' if own else ' CORPUS'}")
 
 
 def checkpoints(run: Path) -> list[Path]:

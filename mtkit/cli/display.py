@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mtkit import Event, Finished, Preparing, Progressed, Saved, Started, Validated, Warned
+from mtkit import Event, Finished, Noted, Preparing, Progressed, Saved, Started, Validated, Warned
 from mtkit.cli.output import json_line, say, write
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Display:
                 self.progressed(event)
             case Validated():
                 self.validated(event)
-            case Warned():
+            case Warned() | Noted():
                 self.say(f"note: {event.message}")
             case Finished():
                 self.finished = event
@@ -243,6 +243,6 @@ def summary(finished: Finished, signatures: dict[str, str]) -> list[str]:
         *told,
         f"the model is in {run}; next:",
         f"  mtkit translate {run} < FILE",
-        f"  mtkit evaluate {run}",
+        f"  mtkit evaluate {run}{'' if finished.test else ' CORPUS'}",
         f"  mtkit show {run}",
     ]

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,9 @@ def test_summary_names_the_next_commands() -> None:
         assert wanted in text
     for command in ("translate", "evaluate", "show"):
         assert f"mtkit {command} run" in text
+    # Without a test corpus in the recipe, evaluate must be told one.
+    assert "mtkit evaluate run CORPUS" in display.summary(replace(FINISHED, test={}), {})[-2]
+    assert "CORPUS" not in text
 
 
 def test_clock_reads_as_a_clock() -> None:
