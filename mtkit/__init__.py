@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.training.events import Event as Event
     from mtkit.training.events import Finished as Finished
     from mtkit.training.events import Listener as Listener
+    from mtkit.training.events import Noted as Noted
     from mtkit.training.events import Preparing as Preparing
     from mtkit.training.events import Progressed as Progressed
     from mtkit.training.events import Sample as Sample
@@ -92,6 +93,7 @@ _HOME = {
     "Translator": "mtkit.decoding.translator",
     "UsageError": "mtkit.errors",
     "Validated": "mtkit.training.events",
+    "Noted": "mtkit.training.events",
     "Warned": "mtkit.training.events",
     "arriving": "mtkit.decoding.incoming",
     "average": "mtkit.model_dir",

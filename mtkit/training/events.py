@@ -86,6 +86,13 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something worth knowing, in a sentence."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """The run has ended, and the run folder holds the model that translates."""
 
@@ -98,5 +105,5 @@ class Finished:
     seconds: float
 
 
-Event = Preparing | Started | Progressed | Validated | Saved | Warned | Finished
+Event = Preparing | Started | Progressed | Validated | Saved | Warned | Noted | Finished
 Listener = Callable[[Event], None]

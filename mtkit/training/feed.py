@@ -8,8 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mtkit.data.batches import Batch, Indices, plan, shard
+from mtkit.data.batches import Batch, Indices, assemble, collate, pad, plan, shard
+from mtkit.data.prepare import Prepared
+from mtkit.data.store import Side
+from mtkit.data.tokenizer import Tokenizer
 from mtkit.recipe import TrainingSection
+from mtkit.symbols import EOS
 from mtkit.training.distributed import World
 
 # How a batch is made from the indices of its pairs and a seed (which only sampling uses).
@@ -64,3 +68,21 @@ class Feed:
             batch = self.fetch(group[0], seed)
             return [replace(batch, rows=batch.rows[:0], labels=batch.labels[:0])]
         return [self.fetch(group[index], seed + index) for index in mine]
+
+
+def fetcher(data: Prepared, sampling: float) -> Fetch:
+    """How batches are made: from the stored ids, or, with sampling, segmented anew every time."""
+    source, target = data.train.source, data.train.target
+    if not sampling:
+        return lambda indices, seed: collate(source, target, indices)
+
+    def sample(tokenizer: Tokenizer, side: Side, indices: Indices, seed: int) -> list[list[int]]:
+        assert side.texts is not None, "a store made for sampling keeps its texts"
+        texts = [side.texts[int(index)] for index in indices]
+        rows = tokenizer.encode(texts, sampling=sampling, seed=seed % 2**32)
+        return [[*row, EOS] for row in rows]
+
+    return lambda indices, seed: assemble(
+        pad(sample(data.source_tokenizer, source, indices, 2 * seed)),
+        pad(sample(data.target_tokenizer, target, indices, 2 * seed + 1)),
+    )

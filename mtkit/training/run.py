@@ -1,30 +1,22 @@
 """A whole run: from a recipe to a folder that holds a model, its scores and its checkpoints."""
 
-import fcntl
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mtkit import model_dir
-from mtkit.data.batches import Indices, assemble, collate, pad, plan
-from mtkit.data.corpus import Pair, open_corpora
+from mtkit.data.corpus import open_corpora
 from mtkit.data.prepare import Prepared, prepare
-from mtkit.data.store import Side
-from mtkit.data.tokenizer import Tokenizer
-from mtkit.decoding.evaluate import Evaluation, evaluate
-from mtkit.decoding.search import SearchOptions
-from mtkit.decoding.translator import Translator
-from mtkit.errors import DataError, ModelError, UsageError
+from mtkit.errors import DataError, ModelError
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import Recipe
-from mtkit.symbols import EOS
 from mtkit.training.checkpoint import (
     Checkpoints,
     read_progress,
@@ -37,32 +29,18 @@ from mtkit.training.events import (
     Event,
     Finished,
     Listener,
+    Noted,
     Preparing,
-    Sample,
     Started,
     Warned,
 )
-from mtkit.training.feed import Feed, Fetch
+from mtkit.training.feed import Feed, fetcher
+from mtkit.training.folder import RunFolder
 from mtkit.training.host import keep_freed_memory, machine, stopping_at_signals
+from mtkit.training.judge import Judge
 from mtkit.training.log import Log
-from mtkit.training.loss import smoothed_loss
 from mtkit.training.optimizer import Schedule
-from mtkit.training.trainer import Judgement, Trainer, weights_of
-
-SAMPLES = 3
-# What may change between two sittings of a run: when it ends, and what is done afterwards.
-MAY_CHANGE = (
-    "title",
-    "data.source_language",
-    "data.target_language",
-    "data.test",
-    "training.updates",
-    "training.epochs",
-    "training.minutes",
-    "training.average",
-    "validation.patience",
-    "search",
-)
+from mtkit.training.trainer import Trainer, weights_of
 
 
 def train(
@@ -82,7 +60,7 @@ def train(
     world = World.from_environment(device)
     try:
         run = Run(recipe, output, world, listeners if world.leads else ())
-        with run.alone():
+        with RunFolder(output).alone() if world.leads else nullcontext():
             return run.go(model)
     finally:
         world.leave()
@@ -98,14 +76,19 @@ class Run:
     listeners: Sequence[Listener]
 
     def go(self, model: Seq2Seq | None) -> Path:
-        self._check_folder()
-        ended = self._ended()
+        folder = RunFolder(self.folder)
+        folder.check(self.recipe)
+        ended = folder.ended(self.recipe)
         if ended is not None:
             self._tell(ended)
             return self.folder
         if self.world.device.type == "cpu":
             keep_freed_memory()
         self._log = Log(self.folder / "log.jsonl") if self.world.leads else None
+        # Read now, so that a corpus that cannot be read is an error in the first minute.
+        self._test_pairs = (
+            list(open_corpora(self.recipe.data.test)) if self.recipe.data.test else []
+        )
         data = self._prepare()
         self._name_languages(data)
         model = self._model(model, data)
@@ -125,59 +108,6 @@ class Run:
         return self.folder
 
     # -- before -----------------------------------------------------------------------------
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep a second trainer out of the folder. Raises UsageError when there is one."""
-        if not self.world.leads:
-            yield
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = (self.folder / "run.lock").open("w")
-        except OSError as error:
-            raise UsageError(
-                f"{self.folder}: cannot be written to ({error.strerror})", "choose another --output"
-            ) from None
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UsageError(
-                    f"{self.folder}: another process is training in this folder",
-                    "wait for it, or choose another --output",
-                ) from None
-            yield
-
-    def _check_folder(self) -> None:
-        """Raise UsageError when the folder holds a run of another recipe."""
-        path = self.folder / "recipe.toml"
-        if not path.exists():
-            return
-        before, now = (_flat(r.model_dump(mode="json")) for r in (Recipe.load(path), self.recipe))
-        for key in sorted(before.keys() | now.keys()):
-            same = before.get(key) == now.get(key)
-            if not same and not any(key == k or key.startswith(k + ".") for k in MAY_CHANGE):
-                raise UsageError(
-                    f"{self.folder}: holds a run with {key} = {before.get(key)!r}, "
-                    f"not {now.get(key)!r}",
-                    "choose another --output, or remove that folder",
-                )
-
-    def _ended(self) -> Finished | None:
-        """The end of this run, if it has come to one that still counts as one."""
-        path = self.folder / "finished.json"
-        if not path.exists():
-            return None
-        table = json.loads(path.read_text(encoding="utf-8"))
-        if table.pop("limits") != self._limits():
-            return None
-        return Finished(run=self.folder, **table)
-
-    def _limits(self) -> list[float]:
-        limits = self.recipe.training
-        patience = self.recipe.validation.patience
-        return [limits.updates, limits.epochs, limits.minutes, patience, limits.average]
 
     def _prepare(self) -> Prepared:
         """Tokenizers and stores; the leader makes them, the others find them in the cache."""
@@ -209,7 +139,8 @@ class Run:
 
     def _trainer(self, model: Seq2Seq, data: Prepared) -> Trainer:
         recipe = self.recipe
-        feed = Feed(data.train.lengths, fetcher(data, recipe), recipe.training, self.world)
+        fetch = fetcher(data, recipe.tokenizer.sampling)
+        feed = Feed(data.train.lengths, fetch, recipe.training, self.world)
         kept = max(recipe.training.keep, recipe.training.average)
         trainer = Trainer(
             model,
@@ -220,7 +151,15 @@ class Run:
             Checkpoints(self.folder / "checkpoints", kept),
         )
         trainer.emit = self._emit
-        trainer.judge = lambda: self._judge(model, data, trainer)
+        self._judge = Judge(
+            data,
+            recipe.validation,
+            recipe.search,
+            recipe.training.max_tokens,
+            self.world.device,
+            trainer.autocast,
+        )
+        trainer.judge = lambda: self._judge.validate(model)
         trainer.keep_best = lambda: self._keep(model, data, trainer)
         return trainer
 
@@ -266,41 +205,6 @@ class Run:
         )
 
     # -- during -----------------------------------------------------------------------------
-
-    def _judge(self, model: Seq2Seq, data: Prepared, trainer: Trainer) -> Judgement:
-        """Loss over the whole validation corpus, and scores of its translations."""
-        loss = validation_loss(model, data, self.recipe.training.max_tokens, trainer)
-        pairs = data.valid_pairs[: self.recipe.validation.sentences or None]
-        options = SearchOptions.from_section(
-            self.recipe.search.model_copy(update={"beam": self.recipe.validation.beam})
-        )
-        found = self._evaluate(model, data, pairs, options, ("bleu", "chrf"))
-        step = max(1, len(pairs) // SAMPLES)
-        samples = [
-            Sample(pair.source, pair.target, found.translations[index].text)
-            for index, pair in list(enumerate(pairs))[::step][:SAMPLES]
-        ]
-        return Judgement(
-            loss,
-            {score.name: score.value for score in found.scores},
-            {score.name: score.signature for score in found.scores},
-            tuple(samples),
-        )
-
-    def _evaluate(
-        self,
-        model: Seq2Seq,
-        data: Prepared,
-        pairs: Sequence[Pair],
-        options: SearchOptions,
-        metrics: tuple[str, ...],
-    ) -> Evaluation:
-        translator = Translator(
-            model.eval(), data.source_tokenizer, data.target_tokenizer, options=options
-        )
-        return evaluate(
-            translator, pairs, target_language=self.recipe.data.target_language, metrics=metrics
-        )
 
     def _keep(self, model: Seq2Seq, data: Prepared, trainer: Trainer) -> None:
         """Make the model as it is now the one that the run folder holds."""
@@ -357,14 +261,9 @@ class Run:
             self.world.wait()
             return
         self._average(trainer, data)
-        test = self._test(trainer.model, data)
+        test = self._test(trainer.model)
         finished = self._finished(trainer, reason, test)
-        table = asdict(finished)
-        del table["run"]
-        write_text(
-            json.dumps({**table, "limits": self._limits()}, indent=1),
-            self.folder / "finished.json",
-        )
+        RunFolder(self.folder).finish(finished, self.recipe)
         self._emit(finished)
         self.world.wait()
 
@@ -377,32 +276,31 @@ class Run:
             trainer.model, model_dir.average([path / "weights.safetensors" for path in paths])
         )
         began = time.monotonic()
-        judgement = self._judge(trainer.model, data, trainer)
+        judgement = self._judge.validate(trainer.model)
         best = trainer.weigh(judgement)
         self._emit(trainer.validated(judgement, best, time.monotonic() - began))
         if best:
             self._keep(trainer.model, data, trainer)
-            self._emit(Warned(f"the mean of the last {len(paths)} checkpoints is the best model"))
+            self._emit(Noted(f"the mean of the last {len(paths)} checkpoints is the best model"))
         else:
             self._emit(
-                Warned(f"the mean of the last {len(paths)} checkpoints is no better; left out")
+                Noted(f"the mean of the last {len(paths)} checkpoints is no better; left out")
             )
 
-    def _test(self, model: Seq2Seq, data: Prepared) -> dict[str, float]:
+    def _test(self, model: Seq2Seq) -> dict[str, float]:
         """Score the test corpora once, with the model that the run folder holds."""
-        if not self.recipe.data.test:
+        if not self._test_pairs:
             return {}
         self._emit(Preparing("translating the test corpus"))
         load_weights(model, read_tensors(self.folder / "weights.safetensors"))
-        pairs = list(open_corpora(self.recipe.data.test))
-        options = SearchOptions.from_section(self.recipe.search)
-        found = self._evaluate(model, data, pairs, options, ("bleu", "chrf", "ter"))
+        pairs, search = self._test_pairs, self.recipe.search
+        found = self._judge.translate(model.eval(), pairs, search, ("bleu", "chrf", "ter"))
         card_path = self.folder / "card.json"
         card = json.loads(card_path.read_text(encoding="utf-8"))
         card["test"] = {
             "corpora": list(self.recipe.data.test),
             "pairs": len(pairs),
-            "beam": options.beam,
+            "beam": search.beam,
             "scores": {score.name: score.value for score in found.scores},
             "signatures": {score.name: score.signature for score in found.scores},
         }
@@ -426,39 +324,6 @@ class Run:
         )
 
 
-def fetcher(data: Prepared, recipe: Recipe) -> Fetch:
-    """How batches are made: from the stored ids, or, with sampling, segmented anew every time."""
-    sampling = recipe.tokenizer.sampling
-    source, target = data.train.source, data.train.target
-    if not sampling:
-        return lambda indices, seed: collate(source, target, indices)
-
-    def sample(tokenizer: Tokenizer, side: Side, indices: Indices, seed: int) -> list[list[int]]:
-        assert side.texts is not None, "a store made for sampling keeps its texts"
-        texts = [side.texts[int(index)] for index in indices]
-        rows = tokenizer.encode(texts, sampling=sampling, seed=seed % 2**32)
-        return [[*row, EOS] for row in rows]
-
-    return lambda indices, seed: assemble(
-        pad(sample(data.source_tokenizer, source, indices, 2 * seed)),
-        pad(sample(data.target_tokenizer, target, indices, 2 * seed + 1)),
-    )
-
-
-@torch.inference_mode()
-def validation_loss(model: Seq2Seq, data: Prepared, max_tokens: int, trainer: Trainer) -> float:
-    """Cross-entropy per target token over the whole validation corpus, not smoothed."""
-    device = trainer.world.device
-    total, tokens = torch.zeros((), dtype=torch.float64, device=device), 0
-    for indices in plan(data.valid.lengths, max_tokens, seed=0, epoch=0):
-        batch = collate(data.valid.source, data.valid.target, indices).to(device)
-        with trainer.autocast():
-            logits = model(batch.source, batch.inputs, batch.rows)
-        total += smoothed_loss(logits, batch.labels, 0.0)[1]
-        tokens += batch.tokens
-    return float(total) / max(tokens, 1)
-
-
 def load_weights(model: Seq2Seq, weights: dict[str, Tensor]) -> None:
     """Copy saved weights into a model; shared parameters are stored once. Raises ModelError."""
     try:
@@ -469,13 +334,3 @@ def load_weights(model: Seq2Seq, weights: dict[str, Tensor]) -> None:
     strange = sorted(set(missing) & set(weights_of(model)) | set(unexpected))
     if strange:
         raise ModelError(f"the saved weights do not fit the model: {strange[0]}")
-
-
-def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -15,23 +15,14 @@ from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import TrainingSection, ValidationSection
 from mtkit.training.checkpoint import Checkpoints, Progress
 from mtkit.training.distributed import World
-from mtkit.training.events import Event, Progressed, Sample, Saved, Validated
+from mtkit.training.events import Event, Progressed, Saved, Validated
 from mtkit.training.feed import Feed
+from mtkit.training.judge import Judgement
 from mtkit.training.loss import smoothed_loss
 from mtkit.training.optimizer import Schedule, make_optimizer
 
 REPORT_SECONDS = 1.0
 SAVE_SECONDS = 600.0
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a validation found; higher scores and a lower loss are better."""
-
-    loss: float  # per target token, not smoothed
-    scores: dict[str, float]
-    signatures: dict[str, str]
-    samples: tuple[Sample, ...]
 
 
 @dataclass

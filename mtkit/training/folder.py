@@ -1,0 +1,102 @@
+"""The folder of a run: whose it is, what may be done in it, and how the run ended."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mtkit.errors import UsageError
+from mtkit.recipe import Recipe
+from mtkit.training.checkpoint import write_text
+from mtkit.training.events import Finished
+
+# What may change between two sittings of a run: when it ends, and what is done afterwards.
+MAY_CHANGE = (
+    "title",
+    "data.source_language",
+    "data.target_language",
+    "data.test",
+    "training.updates",
+    "training.epochs",
+    "training.minutes",
+    "training.average",
+    "validation.patience",
+    "search",
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder; `recipe.toml` and `finished.json` in it decide what the same command does."""
+
+    path: Path
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep a second trainer out of the folder. Raises UsageError when there is one."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / "run.lock").open("w")
+        except OSError as error:
+            raise UsageError(
+                f"{self.path}: cannot be written to ({error.strerror})", "choose another --output"
+            ) from None
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UsageError(
+                    f"{self.path}: another process is training in this folder",
+                    "wait for it, or choose another --output",
+                ) from None
+            yield
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise UsageError when the folder holds a run of another recipe."""
+        path = self.path / "recipe.toml"
+        if not path.exists():
+            return
+        before, now = (_flat(r.model_dump(mode="json")) for r in (Recipe.load(path), recipe))
+        for key in sorted(before.keys() | now.keys()):
+            same = before.get(key) == now.get(key)
+            if not same and not any(key == k or key.startswith(k + ".") for k in MAY_CHANGE):
+                raise UsageError(
+                    f"{self.path}: holds a run with {key} = {before.get(key)!r}, "
+                    f"not {now.get(key)!r}",
+                    "choose another --output, or remove that folder",
+                )
+
+    def ended(self, recipe: Recipe) -> Finished | None:
+        """The end of this run, if it has come to one that the recipe's limits still make one."""
+        path = self.path / "finished.json"
+        if not path.exists():
+            return None
+        table = json.loads(path.read_text(encoding="utf-8"))
+        if table.pop("limits") != _limits(recipe):
+            return None
+        return Finished(run=self.path, **table)
+
+    def finish(self, finished: Finished, recipe: Recipe) -> None:
+        """Write down how the run ended, and under which limits."""
+        table = asdict(finished)
+        del table["run"]
+        text = json.dumps({**table, "limits": _limits(recipe)}, indent=1)
+        write_text(text, self.path / "finished.json")
+
+
+def _limits(recipe: Recipe) -> list[float]:
+    limits = recipe.training
+    patience = recipe.validation.patience
+    return [limits.updates, limits.epochs, limits.minutes, patience, limits.average]
+
+
+def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
