@@ -351,7 +351,7 @@ def _knobs(section: type[Section], prefix: str, kind: str) -> Iterator[Knob]:
             own = table.__name__.removesuffix("Section").lower() if len(tables) > 1 else kind
             yield from _knobs(table, f"{prefix}{name}.", own)
         if not tables:
-            limits = "".join(f", {limit}" for limit in field.metadata)
+            limits = "".join(f", {_limit(limit)}" for limit in field.metadata)
             yield Knob(
                 key=prefix + name,
                 kind=kind,
@@ -372,6 +372,15 @@ def nearest_key(key: str) -> str | None:
     for near in difflib.get_close_matches(name, by_name, n=1, cutoff=0.7):
         return max(by_name[near], key=lambda found: found.startswith(section))
     return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.5)), None)
+
+
+def _limit(limit: object) -> str:
+    """A bound as it is written: `Ge(ge=0)` -> `>= 0`."""
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    for name, sign in signs.items():
+        if hasattr(limit, name):
+            return f"{sign} {getattr(limit, name)}"
+    return str(limit)
 
 
 def _type_name(annotation: object) -> str:
