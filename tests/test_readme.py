@@ -234,6 +234,12 @@ def test_recipe_keys_of_the_model_table_are_accepted() -> None:
         mtkit.Recipe.parse(f'[model]\nkind = "{kind}"\n{table}')
 
 
+def test_recipes_of_the_readme_are_shipped() -> None:
+    named = set(re.findall(r"\b(?:phrasebook|multi30k|wmt14|opus100)-[a-z-]+", README))
+    assert len(named) > 5
+    assert named <= {path.stem for path in (REPOSITORY / "recipes").glob("*.toml")}
+
+
 # -- what is marked runs -------------------------------------------------------------------
 
 
