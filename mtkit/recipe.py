@@ -76,7 +76,7 @@ class TokenizerSection(Section):
 class RecurrentSection(Section):
     """A recurrent encoder and decoder, with a context vector or with attention."""
 
-    kind: Literal["recurrent"]
+    kind: Literal["recurrent"] = Field(description="this kind of model")
     cell: Literal["rnn", "gru", "lstm"] = Field("lstm", description="tanh RNN, GRU or LSTM")
     memory: Literal["context", "additive", "dot", "general", "concat"] = Field(
         "general",
@@ -105,7 +105,7 @@ class RecurrentSection(Section):
 class TransformerSection(Section):
     """Vaswani et al. 2017, at any size."""
 
-    kind: Literal["transformer"]
+    kind: Literal["transformer"] = Field(description="this kind of model")
     width: int = Field(256, ge=2, description="width of the residual stream (d_model)")
     heads: int = Field(4, ge=1, description="attention heads")
     feed_forward: int = Field(1024, ge=1, description="width between the two feed-forward matrices")
