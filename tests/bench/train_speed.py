@@ -1,0 +1,122 @@
+"""How fast a recipe trains here: target tokens a second, fill, peak memory, time by phase.
+
+    python tests/bench/train_speed.py RECIPE.toml [--updates 30] [--warm-up 6] [--set KEY=VALUE ...]
+
+Counts target tokens that are not padding, as the training display does. Runs the trainer's own
+update; the table by phase comes from a second pass with a clock around each part. Machines with
+shared processors are noisy: run it before and after a change in the same minutes, and compare.
+"""
+
+import argparse
+import resource
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from mtkit import Recipe, build, prepare
+from mtkit.data.batches import Batch
+from mtkit.training.checkpoint import Checkpoints
+from mtkit.training.distributed import World
+from mtkit.training.feed import Feed, fetcher
+from mtkit.training.host import keep_freed_memory, machine
+from mtkit.training.loss import smoothed_loss
+from mtkit.training.optimizer import Schedule
+from mtkit.training.trainer import Trainer
+
+
+def make_trainer(recipe: Recipe, folder: Path, device: str) -> Trainer:
+    """The trainer of a recipe, as `mtkit train` would make it, in a folder of no consequence."""
+    data = prepare(recipe)
+    world = World.from_environment(device)
+    torch.manual_seed(recipe.training.seed)
+    model = build(recipe.model, data.source_tokenizer.size, data.target_tokenizer.size)
+    fetch = fetcher(data, recipe.tokenizer.sampling)
+    feed = Feed(data.train.lengths, fetch, recipe.training, world)
+    lengths = data.train.lengths
+    padded = sum(len(b) * lengths[b].max(0).sum() for b in feed._plan(0))
+    print(f"fill {lengths.sum() / padded:.3f}, {feed.batches_per_epoch} batches an epoch")
+    trainer = Trainer(
+        model.to(world.device),
+        feed,
+        recipe.training,
+        recipe.validation,
+        world,
+        Checkpoints(folder, 1),
+    )
+    trainer.schedule = Schedule(recipe.training.schedule, recipe.training.optimizer.rate, 1)
+    trainer.started = time.monotonic()
+    trainer.sums = trainer._nothing_seen()
+    return trainer
+
+
+def timed_update(trainer: Trainer, batches: list[Batch], spent: Counter[str]) -> None:
+    """One update in parts, with a clock around each."""
+
+    @contextmanager
+    def clock(phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        if trainer.world.device.type == "cuda":
+            torch.cuda.synchronize()
+        spent[phase] += time.perf_counter() - began
+
+    trainer.model.train()
+    tokens = sum(batch.tokens for batch in batches)
+    for batch in batches:
+        batch = batch.to(trainer.world.device)
+        with clock("forward"), trainer.autocast():
+            logits = trainer.wrapped(batch.source, batch.inputs, batch.rows)
+        with clock("loss"):
+            loss, _ = smoothed_loss(logits, batch.labels, trainer.training.label_smoothing)
+        with clock("backward"):
+            (loss / tokens).backward()
+    with clock("optimizer"):
+        trainer.clip()
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad(set_to_none=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--updates", type=int, default=30)
+    parser.add_argument("--warm-up", type=int, default=6)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--set", action="append", default=[], dest="changes")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    recipe = Recipe.load(arguments.recipe, arguments.changes)
+    with TemporaryDirectory() as folder:
+        trainer = make_trainer(recipe, Path(folder), arguments.device)
+        updates = trainer.feed.epoch(0, 0)
+        for _ in range(arguments.warm_up):
+            trainer.update(next(updates))
+        tokens, began = 0, time.perf_counter()
+        for _ in range(arguments.updates):
+            batches = next(updates)
+            tokens += sum(batch.tokens for batch in batches)
+            trainer.update(batches)
+        if trainer.world.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - began
+        spent: Counter[str] = Counter()
+        for _ in range(max(arguments.updates // 3, 1)):
+            with_clock = time.perf_counter()
+            batches = next(updates)
+            spent["data"] += time.perf_counter() - with_clock
+            timed_update(trainer, batches, spent)
+        updates.close()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{machine()}; {trainer.precision}")
+    print(f"{tokens / seconds:,.0f} target tokens/s, peak memory {peak:,.0f} MB")
+    for phase, time_spent in spent.most_common():
+        print(f"  {phase:10} {100 * time_spent / spent.total():5.1f} %")
+
+
+if __name__ == "__main__":
+    main()
