@@ -14,6 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from mtkit.errors import UsageError
 from mtkit.models.seq2seq import Seq2Seq
 
+# The others wait while the leader prepares a large corpus, validates or translates a test set.
+_PATIENCE = timedelta(hours=24)
+
 
 @dataclass(frozen=True)
 class World:
@@ -27,17 +30,24 @@ class World:
     def from_environment(cls, device: str = "auto") -> Self:
         """Join the processes that `torchrun` has started, or be alone without it.
 
-        `device` is auto, cpu or cuda. Raises UsageError for a device that is not there.
+        `device` is auto, cpu, cuda or cuda:N; under `torchrun` each process of a machine takes the
+        CUDA device of its own number. Raises UsageError for a device that is not there.
         """
         size = int(os.environ.get("WORLD_SIZE", "1"))
         rank = int(os.environ.get("RANK", "0"))
         chosen = choose_device(device)
         if chosen.type == "cuda":
-            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            index = int(os.environ.get("LOCAL_RANK", chosen.index or 0))
+            if index >= torch.cuda.device_count():
+                raise UsageError(
+                    f"there is no CUDA device {index} here: there are {torch.cuda.device_count()}",
+                    "start no more processes than that, or use --device cpu",
+                )
+            chosen = torch.device("cuda", index)
             torch.cuda.set_device(chosen)
         if size > 1 and not dist.is_initialized():
             backend = "nccl" if chosen.type == "cuda" else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(minutes=30))
+            dist.init_process_group(backend, timeout=_PATIENCE)
         return cls(size, rank, chosen)
 
     @property
@@ -103,7 +113,9 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"--device {name}: no such kind of device", "auto, cpu or cuda") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name}: no such kind of device", "auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device {name}: torch finds no CUDA device here", "use --device cpu")
     return device
