@@ -1,5 +1,6 @@
 """What a training run says: plain records that the display, the log and any listener receive."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ class Validated:
 
     @property
     def perplexity(self) -> float:
-        return float(2.718281828459045**self.loss)
+        return math.exp(self.loss) if self.loss < 700 else math.inf
 
 
 @dataclass(frozen=True)
