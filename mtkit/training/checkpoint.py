@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from mtkit.errors import ModelError
+from mtkit.errors import ModelError, TrainingError
 from mtkit.training.optimizer import Position
 
 FORMAT = 1
@@ -49,7 +49,8 @@ class Progress:
 class Checkpoints:
     """The `checkpoints/` folder of a run: one folder an update, the newest `keep` are kept.
 
-    A checkpoint is written under another name, flushed to the disk and renamed.
+    A checkpoint is written under another name, flushed to the disk and renamed; it is renamed again
+    before it is removed. Names that begin with a dot are what a killed process left.
     """
 
     folder: Path
@@ -58,20 +59,28 @@ class Checkpoints:
     def save(
         self, weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, progress: Progress
     ) -> Path:
-        """Write a checkpoint; older ones beyond `keep` go afterwards."""
+        """Write a checkpoint; older ones beyond `keep` go afterwards.
+
+        Raises TrainingError when it cannot be written; those that are there stay then.
+        """
         name = f"{progress.position.update:09d}"
-        aside = self.folder / f".{name}.part"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        write_tensors(weights, aside / "weights.safetensors")
-        write_tensors(_flat(optimizer), aside / "optimizer.safetensors")
-        write_text(progress.to_json(), aside / "progress.json")
-        path = self.folder / name
-        if path.exists():
-            shutil.rmtree(path)
-        aside.rename(path)
-        _flush(self.folder)
-        self._prune()
+        path, aside = self.folder / name, self.folder / f".{name}.part"
+        try:
+            self._sweep()
+            aside.mkdir(parents=True)
+            write_tensors(weights, aside / "weights.safetensors")
+            write_tensors(_flat(optimizer), aside / "optimizer.safetensors")
+            write_text(progress.to_json(), aside / "progress.json")
+            if path.exists():
+                path.rename(self.folder / f".{name}.old")
+            aside.rename(path)
+            _flush(self.folder)
+            self._prune(path)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"{path}: the checkpoint cannot be written ({error})",
+                "make room there and run the same command again; the one before it is intact",
+            ) from None
         return path
 
     def all(self) -> list[Path]:
@@ -82,15 +91,28 @@ class Checkpoints:
 
     def averaged(self, last: int) -> list[Path]:
         """The newest `last` checkpoints that were made at a validation."""
-        return [path for path in self.all() if read_progress(path).validated][-last:]
+        return [path for path in self.all() if _made_at_validation(path)][-last:]
 
-    def _prune(self) -> None:
-        made = {path: read_progress(path).validated for path in self.all()}
-        newest = next(reversed(made))
-        validated = [path for path, kept in made.items() if kept]
-        for path in made:
-            if path != newest and path not in validated[-self.keep :]:
-                shutil.rmtree(path)
+    def _prune(self, newest: Path) -> None:
+        kept = {newest, *self.averaged(self.keep)}
+        for path in self.all():
+            if path not in kept:
+                path.rename(self.folder / f".{path.name}.old")
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what is no checkpoint: not yet, or no more."""
+        for pattern in (".*.part", ".*.old"):
+            for path in self.folder.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _made_at_validation(path: Path) -> bool:
+    """Whether a checkpoint was made at a validation; a damaged one was not."""
+    try:
+        return read_progress(path).validated
+    except ModelError:
+        return False
 
 
 def read_progress(path: Path) -> Progress:
@@ -138,14 +160,20 @@ def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write tensors to a safetensors file and flush it to the disk."""
+    path.touch()
+    mode = path.stat().st_mode
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    path.chmod(mode)  # safetensors keeps others from reading the file, whatever the umask says
     _flush(path)
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a text file and flush it to the disk."""
-    path.write_text(text, encoding="utf-8")
-    _flush(path)
+    """Write or replace a text file, by a rename; it and its folder are flushed to the disk."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(text, encoding="utf-8")
+    _flush(aside)
+    aside.replace(path)
+    _flush(path.parent)
 
 
 def _flush(path: Path) -> None:

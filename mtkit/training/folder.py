@@ -70,13 +70,13 @@ class RunFolder:
 
     def ended(self, recipe: Recipe) -> Finished | None:
         """The end of this run, if it has come to one that the recipe's limits still make one."""
-        path = self.path / "finished.json"
-        if not path.exists():
-            return None
-        table = json.loads(path.read_text(encoding="utf-8"))
-        if table.pop("limits") != _limits(recipe):
-            return None
-        return Finished(run=self.path, **table)
+        try:
+            table = json.loads((self.path / "finished.json").read_text(encoding="utf-8"))
+            if table.pop("limits") != _limits(recipe):
+                return None
+            return Finished(run=self.path, **table)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # not there, or damaged: going on from the last checkpoint writes it again
 
     def finish(self, finished: Finished, recipe: Recipe) -> None:
         """Write down how the run ended, and under which limits."""

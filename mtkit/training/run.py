@@ -304,9 +304,7 @@ class Run:
             "scores": {score.name: score.value for score in found.scores},
             "signatures": {score.name: score.signature for score in found.scores},
         }
-        aside = card_path.with_suffix(".part")
-        write_text(json.dumps(card, indent=1, ensure_ascii=False), aside)
-        aside.rename(card_path)
+        write_text(json.dumps(card, indent=1, ensure_ascii=False), card_path)
         text = "".join(translation.text + "\n" for translation in found.translations)
         write_text(text, self.folder / "test.txt")
         return {score.name: score.value for score in found.scores}

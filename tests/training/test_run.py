@@ -172,6 +172,15 @@ def test_finished_run_says_so_and_can_be_prolonged(tmp_path: Path) -> None:
     assert finished.update == 26
 
 
+def test_run_with_a_damaged_end_is_ended_again(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE).changed(["training.updates=2"])
+    run = train(recipe, tmp_path / "run")
+    whole = (run / "finished.json").read_text()
+    (run / "finished.json").write_text(whole[:20])
+    train(recipe, run)
+    assert json.loads((run / "finished.json").read_text())["update"] == 2
+
+
 def test_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
     recipe = Recipe.parse(RECIPE)
     train(recipe, tmp_path / "run")

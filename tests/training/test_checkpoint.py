@@ -1,0 +1,93 @@
+"""Checkpoints survive a process that is killed at any moment."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from mtkit.errors import TrainingError
+from mtkit.training.checkpoint import Checkpoints, Progress, write_text
+from mtkit.training.optimizer import Position
+
+
+def save(checkpoints: Checkpoints, update: int, *, validated: bool = True) -> Path:
+    weight = torch.nn.Parameter(torch.full((2, 3), float(update)))
+    progress = Progress(Position(update), validated=validated)
+    return checkpoints.save({"w": weight}, torch.optim.SGD([weight], 0.1), progress)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_newest_and_the_last_validated_checkpoints_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    for update in range(1, 7):
+        save(checkpoints, update, validated=update % 2 == 0)
+    assert names(checkpoints.folder) == ["000000004", "000000006"]
+    save(checkpoints, 7, validated=False)
+    assert names(checkpoints.folder) == ["000000004", "000000006", "000000007"]
+    assert [path.name for path in checkpoints.averaged(2)] == ["000000004", "000000006"]
+
+
+def test_half_removed_checkpoint_does_not_stop_the_next(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    (save(checkpoints, 1) / "progress.json").unlink()
+    save(checkpoints, 2)
+    save(checkpoints, 3)
+    assert [path.name for path in checkpoints.averaged(3)] == ["000000002", "000000003"]
+
+
+def test_checkpoint_before_a_damaged_one_is_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    (save(checkpoints, 9) / "progress.json").write_text("torn")
+    written = save(checkpoints, 5, validated=False)
+    assert (written / "progress.json").exists()
+
+
+def test_leavings_of_a_killed_process_go(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for name in (".000000001.part", ".000000002.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights.safetensors").write_bytes(b"torn")
+    assert checkpoints.all() == []
+    save(checkpoints, 3)
+    assert names(tmp_path) == ["000000003"]
+
+
+def test_checkpoint_at_the_same_update_is_replaced(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    path = save(checkpoints, 3, validated=False)
+    (path / "weights.safetensors").write_bytes(b"torn")
+    assert save(checkpoints, 3) == path
+    assert load((path / "weights.safetensors").read_bytes())["w"][0, 0] == 3
+    assert names(tmp_path) == ["000000003"]
+
+
+def test_checkpoint_is_readable_as_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        path = save(Checkpoints(tmp_path, keep=1), 1)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o644}
+
+
+def test_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    save(checkpoints, 1)
+    (tmp_path / ".000000002.part").write_text("in the way")
+    with pytest.raises(TrainingError, match="000000002: the checkpoint cannot be written"):
+        save(checkpoints, 2)
+    assert [path.name for path in checkpoints.all()] == ["000000001"]
+
+
+def test_text_is_replaced_by_a_rename(tmp_path: Path) -> None:
+    write_text("one", tmp_path / "a.json")
+    with (tmp_path / "a.json").open() as held:
+        write_text("two", tmp_path / "a.json")
+        assert held.read() == "one"
+    assert (tmp_path / "a.json").read_text() == "two"
+    assert names(tmp_path) == ["a.json"]
