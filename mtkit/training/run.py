@@ -250,11 +250,11 @@ class Run:
     def _finish(self, trainer: Trainer, data: Prepared, reason: str) -> None:
         """Score the last state, average, test, and write down how it ended."""
         if reason == "interrupted":
+            trainer.report()
             trainer.save()
             self._emit(self._finished(trainer, reason, {}))
             return
-        every = trainer.checkpoints.all()
-        if not every or read_progress(every[-1]).position != trainer.progress.position:
+        if not trainer.progress.validated:
             trainer.report()
             trainer.validate()
         if not self.world.leads:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -92,6 +92,7 @@ class Trainer:
             if reason is not None:
                 break
             if self.save_is_due():
+                self.report()  # weights that are lost are never saved
                 self.save()
         return reason or "nothing to train on"
 
@@ -127,6 +128,7 @@ class Trainer:
         self.sums.tokens += mine
         self.sums.updates += 1
         self.progress.position = position.after_update(self.feed.updates_per_epoch)
+        self.progress.validated = False
 
     def clip(self) -> Tensor:
         """Scale the gradient down to the norm `clip` (Pascanu et al. 2013); its norm before."""
@@ -230,7 +232,6 @@ class Trainer:
     def validate(self) -> None:
         """Judge the model, remember whether it is the best, and save."""
         began = time.monotonic()
-        self.progress.validated = True
         if self.world.leads and self.judge is not None:
             self.model.eval()
             judgement = self.judge()
@@ -239,6 +240,7 @@ class Trainer:
                 self.keep_best()
             self.emit(self.validated(judgement, best, time.monotonic() - began))
         self._share_verdict()
+        self.progress.validated = True
         self.save()
         self.sums = self._nothing_seen()
 
@@ -285,7 +287,6 @@ class Trainer:
         if self.world.leads:
             path = self.checkpoints.save(weights_of(self.model), self.optimizer, self.progress)
             self.emit(Saved(self.progress.position.update, path))
-        self.progress = replace(self.progress, validated=False)
         self.saved = time.monotonic()
         self.world.wait()
 

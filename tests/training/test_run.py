@@ -14,7 +14,16 @@ from safetensors.torch import load
 from mtkit import Recipe, Translator, open_corpus, train
 from mtkit.errors import DataError, RecipeError, TrainingError, UsageError
 from mtkit.training import trainer
-from mtkit.training.events import Event, Finished, Progressed, Saved, Started, Validated
+from mtkit.training.checkpoint import read_progress
+from mtkit.training.events import (
+    Event,
+    Finished,
+    Listener,
+    Progressed,
+    Saved,
+    Started,
+    Validated,
+)
 
 RECIPE = """
 title = "a small run"
@@ -127,6 +136,49 @@ def test_interrupted_run_equals_uninterrupted_run(
     assert same_bits(weights(whole), weights(run))
 
 
+def stop_at(kind: type[Progressed | Validated], update: int) -> Listener:
+    """What presses Ctrl-C when this update is said, once."""
+    stops = [update]
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, kind) and event.update in stops:
+            stops.remove(event.update)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return interrupt
+
+
+def test_run_stopped_in_a_validation_ends_in_the_same_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
+    recipe = Recipe.parse(RECIPE).changed(["training.average=3"])
+    whole = train(recipe, tmp_path / "whole")
+    listeners = [stop_at(Validated, 16), stop_at(Progressed, 20)]
+    for _ in range(2):
+        train(recipe, tmp_path / "parts", listeners=listeners)
+    made = sorted((tmp_path / "parts" / "checkpoints").iterdir())
+    assert {path.name: read_progress(path).validated for path in made} == {
+        "000000008": True,
+        "000000016": True,
+        "000000020": False,
+    }
+    run = train(recipe, tmp_path / "parts")
+    assert same_bits(*(load((path / "weights.safetensors").read_bytes()) for path in (whole, run)))
+
+
+def test_run_whose_end_is_moved_to_where_it_stopped_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
+    recipe = Recipe.parse(RECIPE)
+    train(recipe, tmp_path / "run", listeners=[stop_at(Progressed, 3)])
+    events: list[Event] = []
+    run = train(recipe.changed(["training.updates=3"]), tmp_path / "run", listeners=[events.append])
+    assert len(losses(events)) == 1
+    assert len(Translator.load(run).translate(["고양이"])) == 1
+
+
 def test_crashed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     recipe = Recipe.parse(RECIPE)
     whole = train(recipe, tmp_path / "whole")
@@ -218,6 +270,17 @@ def test_lost_loss_is_an_error_that_keeps_the_last_checkpoint(tmp_path: Path) ->
     with pytest.raises(TrainingError, match="no longer a number at update") as caught:
         train(recipe, tmp_path / "run")
     assert "training.optimizer.rate" in (caught.value.hint or "")
+
+
+def test_lost_weights_are_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 1e9)
+    monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
+    recipe = Recipe.parse(RECIPE).changed(
+        ["training.optimizer.rate=1e30", "training.optimizer.clip=0", "training.schedule.warmup=0"]
+    )
+    with pytest.raises(TrainingError, match="no longer a number at update"):
+        train(recipe, tmp_path / "run")
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
 
 
 def test_mean_of_checkpoints_is_judged_like_the_others(tmp_path: Path) -> None:
