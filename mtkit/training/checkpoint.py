@@ -33,6 +33,7 @@ class Progress:
     waited: int = 0
     validated: bool = False  # whether the checkpoint was made at a validation
     data: str = ""  # fingerprint of the prepared data: a run never goes on with other data
+    batches: int = 0  # that an update takes, in all processes; 0: not known
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)

@@ -37,10 +37,11 @@ class Feed:
         self.section = section
         self.world = world
         self.batches_per_epoch = len(self._plan(0))
-        self.updates_per_epoch = -(-self.batches_per_epoch // self._per_update)
+        self.updates_per_epoch = -(-self.batches_per_epoch // self.batches_per_update)
 
     @property
-    def _per_update(self) -> int:
+    def batches_per_update(self) -> int:
+        """Of all processes together."""
         return self.section.accumulation * self.world.size
 
     def _plan(self, epoch: int) -> list[Indices]:
@@ -52,7 +53,8 @@ class Feed:
         with ThreadPoolExecutor(1) as pool:
             ahead: deque[Future[list[Batch]]] = deque()
             for update in range(first, self.updates_per_epoch):
-                group = batches[update * self._per_update : (update + 1) * self._per_update]
+                start = update * self.batches_per_update
+                group = batches[start : start + self.batches_per_update]
                 ahead.append(pool.submit(self._fetch_mine, group, epoch, update))
                 if len(ahead) > AHEAD:
                     yield ahead.popleft().result()

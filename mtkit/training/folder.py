@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mtkit.errors import UsageError
 from mtkit.recipe import Recipe
-from mtkit.training.checkpoint import write_text
+from mtkit.training.checkpoint import Checkpoints, write_text
 from mtkit.training.events import Finished
 
 # What may change between two sittings of a run: when it ends, and what is done afterwards.
@@ -21,6 +21,7 @@ MAY_CHANGE = (
     "training.updates",
     "training.epochs",
     "training.minutes",
+    "training.accumulation",  # for other processes; how many batches an update takes is checked
     "training.average",
     "validation.patience",
     "search",
@@ -56,7 +57,7 @@ class RunFolder:
     def check(self, recipe: Recipe) -> None:
         """Raise UsageError when the folder holds a run of another recipe."""
         path = self.path / "recipe.toml"
-        if not path.exists():
+        if not path.exists() or not self._begun:
             return
         before, now = (_flat(r.model_dump(mode="json")) for r in (Recipe.load(path), recipe))
         for key in sorted(before.keys() | now.keys()):
@@ -67,6 +68,18 @@ class RunFolder:
                     f"not {now.get(key)!r}",
                     "choose another --output, or remove that folder",
                 )
+
+    def begin(self, recipe: Recipe) -> None:
+        """Write the recipe down, unless there is a model or a checkpoint with its own already."""
+        path = self.path / "recipe.toml"
+        if not path.exists() or not self._begun:
+            write_text(recipe.to_toml(), path)
+
+    @property
+    def _begun(self) -> bool:
+        """Whether the folder holds anything that a recipe has made."""
+        made = Checkpoints(self.path / "checkpoints", keep=1).all()
+        return bool(made) or (self.path / "weights.safetensors").exists()
 
     def ended(self, recipe: Recipe) -> Finished | None:
         """The end of this run, if it has come to one that the recipe's limits still make one."""

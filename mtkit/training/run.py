@@ -13,7 +13,7 @@ from torch import Tensor
 from mtkit import model_dir
 from mtkit.data.corpus import open_corpora
 from mtkit.data.prepare import Prepared, prepare
-from mtkit.errors import DataError, ModelError
+from mtkit.errors import DataError, ModelError, UsageError
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import Recipe
@@ -94,7 +94,9 @@ class Run:
         model = self._model(model, data)
         trainer = self._trainer(model, data)
         resumed = self._restore(trainer)
-        self._check_data(trainer, data)
+        self._check_begun(trainer, data)
+        if self.world.leads:
+            folder.begin(self.recipe)
         self._emit(self._started(trainer, data, resumed))
         with stopping_at_signals(trainer.stop):
             reason = trainer.fit(
@@ -178,15 +180,32 @@ class Run:
             return progress.position.update
         return None
 
-    def _check_data(self, trainer: Trainer, data: Prepared) -> None:
-        """Raise DataError when the run was begun with data (or tokenizers) that were others."""
-        begun = trainer.progress.data
-        if begun and begun != data.fingerprint:
+    def _check_begun(self, trainer: Trainer, data: Prepared) -> None:
+        """Raise when the run cannot go on exactly where it was.
+
+        DataError when its data (or tokenizers) were others; UsageError when its updates took other
+        batches, or when the processes do not all stand at the same update.
+        """
+        progress = trainer.progress
+        if progress.data and progress.data != data.fingerprint:
             raise DataError(
                 f"{self.folder}: the corpora have changed since this run was begun",
                 "bring back what they were, or begin anew with another --output",
             )
-        trainer.progress.data = data.fingerprint
+        progress.data = data.fingerprint
+        batches = trainer.feed.batches_per_update
+        if progress.batches and progress.batches != batches:
+            raise UsageError(
+                f"{self.folder}: an update of this run takes {progress.batches} batches, but "
+                f"{self.world.size} process(es) x training.accumulation are {batches}",
+                "start as many processes as before, or change training.accumulation as they change",
+            )
+        progress.batches = batches
+        if self.world.share(progress.position.update) != progress.position.update:
+            raise UsageError(
+                f"{self.folder}: the processes find different checkpoints there",
+                "let --output be on a disk that all of them share",
+            )
 
     def _started(self, trainer: Trainer, data: Prepared, resumed: int | None) -> Started:
         limits = self.recipe.training

@@ -179,6 +179,28 @@ def test_run_whose_end_is_moved_to_where_it_stopped_is_judged(
     assert len(Translator.load(run).translate(["고양이"])) == 1
 
 
+def test_run_goes_on_only_with_its_own_recipe_before_its_first_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
+    recipe = Recipe.parse(RECIPE)
+    train(recipe, tmp_path / "run", listeners=[stop_at(Progressed, 3)])
+    with pytest.raises(UsageError, match=r"training.max_tokens = 256, not 128"):
+        train(recipe.changed(["training.max_tokens=128"]), tmp_path / "run")
+    with pytest.raises(UsageError, match="an update of this run takes 1 batches"):
+        train(recipe.changed(["training.accumulation=2"]), tmp_path / "run")
+
+
+def test_recipe_of_a_run_that_made_nothing_may_be_mended(tmp_path: Path) -> None:
+    wrong = Recipe.parse(RECIPE).changed(
+        ["training.schedule.kind=linear", "training.updates=0", "validation.patience=1"]
+    )
+    with pytest.raises(RecipeError):
+        train(wrong, tmp_path / "run")
+    mended = wrong.changed(["training.schedule.kind=constant", "training.updates=2"])
+    assert (train(mended, tmp_path / "run") / "card.json").exists()
+
+
 def test_crashed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     recipe = Recipe.parse(RECIPE)
     whole = train(recipe, tmp_path / "whole")
