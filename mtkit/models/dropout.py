@@ -49,5 +49,6 @@ def keep_mask(shape: torch.Size, probability: float) -> Tensor:
     bits = torch.empty((count + 3) // 4, dtype=torch.int64)
     # From the lowest int64 to no upper end: all 64 bits are drawn.
     bits.random_(-(2**63), None)
-    threshold = round(probability * 65536) - 32768
+    # The greatest int16 is always kept: one more would not be an int16.
+    threshold = min(round(probability * 65536), 65535) - 32768
     return bits.view(torch.int16)[:count].view(shape).ge(threshold)

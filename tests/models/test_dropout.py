@@ -1,0 +1,131 @@
+"""Dropout: how much falls, where it falls, and what the gradient of it is."""
+
+import math
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtkit.models.dropout import Dropout, keep_mask
+
+COUNT = 400_000
+SIGMAS = 5.0  # a seed is fixed, so a bound that holds once holds always
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(11)
+
+
+def assert_share(kept: Tensor, probability: float) -> None:
+    """The share that is False lies within the binomial's bounds."""
+    n = kept.numel()
+    dropped = n - int(kept.sum())
+    bound = SIGMAS * math.sqrt(n * probability * (1 - probability)) + n * 2**-17
+    assert abs(dropped - n * probability) <= bound
+
+
+probabilities = pytest.mark.parametrize(
+    "probability", [2**-16, 0.001, 0.1, 0.25, 0.3, 0.5, 0.9, 0.999, 1 - 2**-16]
+)
+
+
+@probabilities
+def test_dropout_drops_its_share(probability: float) -> None:
+    assert_share(keep_mask(torch.Size([COUNT]), probability), probability)
+
+
+@probabilities
+def test_dropout_drops_the_same_share_of_each_quarter_of_a_draw(probability: float) -> None:
+    quarters = keep_mask(torch.Size([COUNT, 4]), probability)
+    for quarter in quarters.unbind(1):
+        assert_share(quarter, probability)
+
+
+def test_dropout_draws_the_values_of_a_draw_independently() -> None:
+    quarters = keep_mask(torch.Size([COUNT, 4]), 0.5)
+    for one, other in combinations(quarters.unbind(1), 2):
+        assert_share(one ^ other, 0.5)
+    for quarter in quarters.unbind(1):
+        assert_share(quarter[1:] ^ quarter[:-1], 0.5)
+
+
+@pytest.mark.parametrize("probability", [1e-9, 1 - 1e-9])
+def test_dropout_takes_any_probability_below_one(probability: float) -> None:
+    # Nearer to 0 or 1 than 16 bits can say.
+    assert_share(keep_mask(torch.Size([1000]), probability), probability)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3,), (5, 7), (2, 3, 0), (2, 3, 11)])
+def test_dropout_masks_have_the_shape_asked_for(shape: tuple[int, ...]) -> None:
+    assert keep_mask(torch.Size(shape), 0.5).shape == shape
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
+def test_dropout_keeps_the_mean(probability: float) -> None:
+    values = torch.randn(COUNT, dtype=torch.float64) + 3
+    difference = Dropout(probability)(values) - values
+    # The variance of v * (keep / (1 - p) - 1) is v^2 * p / (1 - p).
+    sigma = math.sqrt(float(values.square().mean()) * probability / (1 - probability) / COUNT)
+    assert abs(float(difference.mean())) < SIGMAS * sigma
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_dropout_gives_zeros_and_scaled_values_of_the_same_type(dtype: torch.dtype) -> None:
+    values = (torch.rand(1000) + 1).to(dtype)
+    dropped = Dropout(0.2)(values)
+    assert dropped.dtype == dtype
+    kept = dropped != 0
+    assert 0 < int(kept.sum()) < 1000
+    torch.testing.assert_close(dropped[kept], values[kept] * 1.25)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_dropout_gradient_is_the_same_mask_and_scale(dtype: torch.dtype) -> None:
+    values = (torch.rand(40, 30) + 1).to(dtype).requires_grad_()
+    dropped = Dropout(0.5)(values)
+    upstream = torch.rand_like(dropped) + 1
+    dropped.backward(upstream)
+    assert values.grad is not None
+    expected = torch.where(dropped == 0, torch.zeros_like(upstream), upstream * 2)
+    assert torch.equal(values.grad, expected)
+
+
+@pytest.mark.parametrize("layout", ["transposed", "sliced", "expanded"])
+def test_dropout_of_a_strided_view_is_that_of_its_copy(layout: str) -> None:
+    base = torch.randn(6, 8, dtype=torch.float64)
+    view = {"transposed": base.T, "sliced": base[:, 1::3], "expanded": base[:1].expand(5, 8)}[
+        layout
+    ]
+    assert not view.is_contiguous()
+    before = base.clone()
+    torch.manual_seed(3)
+    dropped = Dropout(0.4)(view)
+    torch.manual_seed(3)
+    assert torch.equal(dropped, Dropout(0.4)(view.contiguous()))
+    assert torch.equal(base, before), "the input stays as it was"
+
+
+def test_dropout_in_evaluation_is_the_identity() -> None:
+    values, state = torch.randn(100), torch.get_rng_state()
+    assert Dropout(0.5).eval()(values) is values
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_dropout_of_nothing_is_the_identity() -> None:
+    values, state = torch.randn(100), torch.get_rng_state()
+    assert Dropout(0.0).train()(values) is values
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_dropout_follows_the_seed() -> None:
+    layer, values = Dropout(0.5), torch.ones(1000)
+    torch.manual_seed(5)
+    first, second = layer(values), layer(values)
+    torch.manual_seed(5)
+    assert torch.equal(layer(values), first)
+    assert torch.equal(layer(values), second)
+    assert not torch.equal(first, second)
+    torch.manual_seed(6)
+    assert not torch.equal(layer(values), first)
