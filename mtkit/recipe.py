@@ -237,7 +237,7 @@ class Recipe(Section):
     def load(cls, path: Path, changes: Sequence[str] = ()) -> Self:
         """Read a recipe file and apply `section.key=value` changes. Raises RecipeError."""
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark
         except FileNotFoundError:
             raise RecipeError(f"{path}: no such recipe", "see: mtkit recipe list") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -251,6 +251,8 @@ class Recipe(Section):
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{name}: not valid TOML: {error}") from None
+        except RecursionError:
+            raise RecipeError(f"{name}: its lists or tables are nested too deeply") from None
         for change in changes:
             _apply(table, change)
         return cls.from_table(table, name)
@@ -286,10 +288,12 @@ def _apply(table: dict[str, Any], change: str) -> None:
         )
     try:
         value: object = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text.strip()
     if keys[0] == "data" and keys[-1] in ("train", "valid", "test") and isinstance(value, str):
         value = [value]
+    if keys[0] == "model" and len(keys) > 1:
+        table.setdefault("model", {"kind": Recipe().model.kind})  # a table must name its kind
     here = table
     for key in keys[:-1]:
         here = here.setdefault(key, {})
