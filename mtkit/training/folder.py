@@ -82,7 +82,7 @@ class RunFolder:
         return bool(made) or (self.path / "weights.safetensors").exists()
 
     def ended(self, recipe: Recipe) -> Finished | None:
-        """The end of this run, if it has come to one that the recipe's limits still make one."""
+        """The end of this run, if it has come to one that is still what the recipe asks for."""
         try:
             table = json.loads((self.path / "finished.json").read_text(encoding="utf-8"))
             if table.pop("limits") != _limits(recipe):
@@ -92,17 +92,19 @@ class RunFolder:
             return None  # not there, or damaged: going on from the last checkpoint writes it again
 
     def finish(self, finished: Finished, recipe: Recipe) -> None:
-        """Write down how the run ended, and under which limits."""
+        """Write down how the run ended, and what it was asked for."""
         table = asdict(finished)
         del table["run"]
         text = json.dumps({**table, "limits": _limits(recipe)}, indent=1)
         write_text(text, self.path / "finished.json")
 
 
-def _limits(recipe: Recipe) -> list[float]:
+def _limits(recipe: Recipe) -> list[float | str]:
+    """What may change after a run's end such that there is more to do."""
     limits = recipe.training
     patience = recipe.validation.patience
-    return [limits.updates, limits.epochs, limits.minutes, patience, limits.average]
+    numbers = [limits.updates, limits.epochs, limits.minutes, patience, limits.average]
+    return [*numbers, *recipe.data.test]
 
 
 def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:

@@ -246,6 +246,18 @@ def test_finished_run_says_so_and_can_be_prolonged(tmp_path: Path) -> None:
     assert finished.update == 26
 
 
+def test_finished_run_is_tested_on_a_corpus_named_afterwards(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE).changed(["training.updates=2"])
+    run = train(recipe.changed(["data.test=[]"]), tmp_path / "run")
+    assert "test" not in json.loads((run / "card.json").read_text())
+    events: list[Event] = []
+    train(recipe, run, listeners=[events.append])
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert set(finished.test) == {"bleu", "chrf", "ter"}
+    assert losses(events) == []
+
+
 def test_run_with_a_damaged_end_is_ended_again(tmp_path: Path) -> None:
     recipe = Recipe.parse(RECIPE).changed(["training.updates=2"])
     run = train(recipe, tmp_path / "run")
