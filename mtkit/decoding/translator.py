@@ -129,6 +129,8 @@ class Translator:
         So many lines are read ahead and sorted into batches; the first windows are smaller, so that
         the first answer comes early. A window of one answers each line before the next is read.
         """
+        if window < 1:
+            raise UsageError(f"a window of {window} lines translates nothing", "try a window of 1")
         source = iter(lines)
         size = min(_FIRST_WINDOW, window)
         while group := list(islice(source, size)):

@@ -186,6 +186,11 @@ def test_stream_reads_no_further_than_its_window(translator: Translator) -> None
     assert first.text == texts(translator, CORPUS[:1])[0]
 
 
+def test_stream_never_leaves_all_lines_out(translator: Translator) -> None:
+    with pytest.raises(UsageError, match="a window of 0 lines translates nothing"):
+        list(translator.stream(["a"], window=0))
+
+
 @pytest.mark.parametrize("beam", [1, 3])
 def test_translation_does_not_depend_on_neighbours(
     model: Seq2Seq, tokenizer: Tokenizer, beam: int
