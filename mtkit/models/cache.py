@@ -14,14 +14,20 @@ class KVCache:
     changes its parent changes a row of that table and nothing else: a beam is a query length.
     """
 
-    def __init__(self, layers: int, beam: int, capacity: int, like: Tensor) -> None:
-        """Room for `capacity` steps; `like` [B, H, S, Dh] gives batch, heads, type and device."""
+    def __init__(
+        self, layers: int, beam: int, capacity: int, like: Tensor, padding: Tensor | None = None
+    ) -> None:
+        """Room for `capacity` steps; `like` [B, H, S, Dh] gives batch, heads, type and device.
+
+        `padding` [B, 1, 1, S], what every step adds to its scores of the memory, is only kept.
+        """
         batch, heads, _, head_width = like.shape
         shape = (batch, heads, capacity * beam, head_width)
         self.keys = [like.new_empty(shape) for _ in range(layers)]
         self.values = [like.new_empty(shape) for _ in range(layers)]
         hidden = float("-inf")
         self.ancestry = like.new_full((batch, 1, beam, capacity * beam), hidden)
+        self.padding = padding
         self.own = like.new_full((beam, beam), hidden).fill_diagonal_(0.0)  # [K, K]
         self.beam = beam
         self.length = 0
@@ -31,23 +37,33 @@ class KVCache:
         first, self.length = self.length * self.beam, self.length + 1
         if self.beam == 1:
             return None
-        self.ancestry[..., first : first + self.beam] = self.own
-        return self.ancestry[..., : first + self.beam]
+        self.ancestry[..., first : self.used] = self.own
+        return self.ancestry[..., : self.used]
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write this step's keys and values [B, H, K, Dh]; all so far [B, H, slots, Dh]."""
-        last = self.length * self.beam
-        self.keys[layer][:, :, last - self.beam : last] = keys
-        self.values[layer][:, :, last - self.beam : last] = values
-        return self.keys[layer][:, :, :last], self.values[layer][:, :, :last]
+        new = slice(self.used - self.beam, self.used)
+        self.keys[layer][:, :, new] = keys
+        self.values[layer][:, :, new] = values
+        return self.keys[layer][:, :, : self.used], self.values[layer][:, :, : self.used]
+
+    @property
+    def used(self) -> int:
+        """Slots written so far."""
+        return self.length * self.beam
 
     def select(self, sentences: Tensor) -> None:
-        self.keys = [keys.index_select(0, sentences) for keys in self.keys]
-        self.values = [values.index_select(0, sentences) for values in self.values]
+        """Keep these sentences [B'], B' <= B: what is used of them moves to the front."""
+        for tensors in (self.keys, self.values):
+            for layer, tensor in enumerate(tensors):
+                kept = tensor[:, :, : self.used].index_select(0, sentences)
+                tensors[layer] = tensor[: len(sentences)]
+                tensors[layer][:, :, : self.used] = kept
         self.ancestry = self.ancestry.index_select(0, sentences)
+        if self.padding is not None:
+            self.padding = self.padding.index_select(0, sentences)
 
     def follow(self, parents: Tensor) -> None:
         if self.beam > 1:
-            used = self.length * self.beam
-            past = self.ancestry[:, 0, :, :used]
-            self.ancestry[:, 0, :, :used] = reorder(past, parents)
+            past = self.ancestry[:, 0, :, : self.used]  # [B, K, slots]
+            self.ancestry[:, 0, :, : self.used] = reorder(past, parents)

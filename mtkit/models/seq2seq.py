@@ -76,7 +76,10 @@ class Seq2Seq(nn.Module, ABC):
 
     @abstractmethod
     def step(self, tokens: Tensor, memory: Memory, state: State) -> Tensor:
-        """Feed one token to each hypothesis: tokens [B, K] -> logits [B, K, V]; moves the state."""
+        """Feed one token to each hypothesis: tokens [B, K] -> logits [B, K, V]; moves the state.
+
+        The logits are fresh every time: the caller may overwrite them.
+        """
 
     def decode(self, inputs: Tensor, memory: Memory) -> Tensor:
         """Teacher forcing: inputs [B, T] -> logits [B, T, V]."""

@@ -17,6 +17,7 @@ from mtkit.models.cache import KVCache
 from mtkit.models.dropout import Dropout
 from mtkit.models.seq2seq import Memory, Seq2Seq
 from mtkit.recipe import TransformerSection
+from mtkit.symbols import PAD
 
 
 class Transformer(Seq2Seq):
@@ -67,9 +68,9 @@ class Transformer(Seq2Seq):
                 nn.init.zeros_(parameter)
 
     def encode(self, source: Tensor) -> Memory:
-        padding = source == 0  # [B, S]
-        bias = additive(padding, self.output.weight.dtype)  # [B, 1, 1, S]
+        padding = source == PAD  # [B, S]
         x = self._embed(self.source_embedding, source)  # [B, S, D]
+        bias = hiding(padding, x.dtype)  # [B, 1, 1, S]
         for layer in self.encoder:
             x = layer(x, bias)
         x = self.encoder_norm(x)
@@ -81,18 +82,22 @@ class Transformer(Seq2Seq):
     def features(self, inputs: Tensor, memory: Memory) -> Tensor:
         x = self._embed(self.target_embedding, inputs)  # [B, T, D]
         future = torch.ones(x.size(1), x.size(1), dtype=torch.bool, device=x.device).triu(1)
-        return self._decoder(x, memory, additive(future[None], x.dtype), None)
+        past, padding = additive(future[None], x.dtype), hiding(memory.padding, x.dtype)
+        return self._decoder(x, Sight(memory, padding, past, None))
 
     def project(self, features: Tensor) -> Tensor:
         logits: Tensor = self.output(features)
         return logits
 
     def start(self, memory: Memory, beam: int, capacity: int) -> KVCache:
-        return KVCache(self.section.decoder_layers, beam, capacity, memory.keys[0])
+        keys = memory.keys[0]
+        padding = hiding(memory.padding, keys.dtype)
+        return KVCache(self.section.decoder_layers, beam, capacity, keys, padding)
 
     def step(self, tokens: Tensor, memory: Memory, state: KVCache) -> Tensor:  # type: ignore[override]
         x = self._embed(self.target_embedding, tokens, state.length, step=True)  # [B, K, D]
-        return self.project(self._decoder(x, memory, state.begin_step(), state))
+        past = state.begin_step()
+        return self.project(self._decoder(x, Sight(memory, state.padding, past, state)))
 
     def _embed(
         self, table: nn.Embedding, ids: Tensor, first: int = 0, step: bool = False
@@ -104,11 +109,8 @@ class Transformer(Seq2Seq):
         dropped: Tensor = self.dropout(x)
         return dropped
 
-    def _decoder(
-        self, x: Tensor, memory: Memory, bias: Tensor | None, cache: KVCache | None
-    ) -> Tensor:
+    def _decoder(self, x: Tensor, sight: "Sight") -> Tensor:
         """The decoder stack over queries x [B, N, D], N = T (teacher forcing) or K (a step)."""
-        sight = Sight(memory, additive(memory.padding, x.dtype), bias, cache)
         for index, layer in enumerate(self.decoder):
             x = layer(x, index, sight)
         normed: Tensor = self.decoder_norm(x)
@@ -120,7 +122,7 @@ class Sight:
     """What the queries of a decoder pass may look at."""
 
     memory: Memory
-    padding: Tensor  # [B, 1, 1, S], added to the scores of the memory
+    padding: Tensor | None  # [B, 1, 1, S], added to the scores of the memory; None: sees all
     past: Tensor | None  # [B or 1, 1, N, slots], added to the scores of the past; None: sees all
     cache: KVCache | None  # None: the past is the queries' own positions (teacher forcing)
 
@@ -174,7 +176,7 @@ class Attention(nn.Module):
 
     def weights(self, query: Tensor, keys: Tensor, bias: Tensor | None) -> Tensor:
         """softmax(Q K^T / sqrt(Dh)): [B, H, N, S]."""
-        scores = (query * self.scale) @ keys.transpose(-2, -1)
+        scores = (query @ keys.transpose(-2, -1)).mul_(self.scale)
         if bias is not None:
             scores.add_(bias)
         weights: Tensor = scores.softmax(-1)
@@ -206,8 +208,9 @@ class CrossAttention(Attention):
         return self.heads_of(self.asked(x))
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, S, D] -> [B, H, S, Dh] twice, laid out so: else every step's product copies them."""
         keys, values = self.joined(x).chunk(2, -1)
-        return self.heads_of(keys), self.heads_of(values)
+        return self.heads_of(keys).contiguous(), self.heads_of(values).contiguous()
 
 
 class FeedForward(nn.Module):
@@ -217,7 +220,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.inner = nn.Linear(section.width, section.feed_forward)
         self.outer = nn.Linear(section.feed_forward, section.width)
-        self.activation = F.relu if section.activation == "relu" else F.gelu
+        # In place: what the matrix gave is not needed again, and fresh memory is slow to touch.
+        self.activation = torch.relu_ if section.activation == "relu" else F.gelu
         self.dropout = Dropout(section.activation_dropout)
         self.residual = Residual(section)
 
@@ -235,7 +239,7 @@ class EncoderLayer(nn.Module):
         self.residual = Residual(section)
         self.feed_forward = FeedForward(section)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         query, keys, values = self.self_attention.split(self.residual.before(x))
         x = self.residual.after(x, self.self_attention(query, keys, values, bias))
         mixed: Tensor = self.feed_forward(x)
@@ -304,3 +308,13 @@ def additive(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
     bias.masked_fill_(hidden, float("-inf"))
     return bias[:, None, None] if hidden.dim() == 2 else bias[:, None]
+
+
+def hiding(padding: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """What `additive` gives, or None where nothing is padded.
+
+    A GPU is not asked, since the host would wait for the answer: there the mask is always made.
+    """
+    if padding.is_cuda or padding.any():
+        return additive(padding, dtype)
+    return None
