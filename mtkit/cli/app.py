@@ -9,7 +9,7 @@ import typer
 
 from mtkit import MTKitError, __version__
 from mtkit.cli import average, evaluate, quickstart, recipe, show, tokenizer, train, translate
-from mtkit.cli.output import examples, say
+from mtkit.cli.output import examples, keep_streams, say
 
 _FAILED, _INTERRUPTED = 1, 130
 _TRACEBACK = "--traceback"
@@ -59,6 +59,7 @@ def _begin(
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    keep_streams()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,13 +1,15 @@
 """Where the command line writes: data to stdout and nothing else, talk to stderr."""
 
 import dataclasses
+import gzip
 import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 import typer
 
@@ -36,35 +38,57 @@ def write(text: str) -> None:
 
 
 def write_bytes(data: bytes) -> None:
-    """The same of bytes."""
+    """The same of bytes. Raises UsageError when stdout is closed, or takes no more."""
+    if sys.stdout is None:
+        raise UsageError("stdout is closed", "write to a file: > FILE")
     try:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # The interpreter's last flush must not meet the closed pipe again.
+    except OSError as error:
+        # The interpreter's last flush must not meet the closed pipe, or the full disk, again.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
-        raise typer.Exit(_PIPE_CLOSED) from None
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(_PIPE_CLOSED) from None
+        raise UsageError(f"stdout cannot be written ({error.strerror})") from None
+
+
+def keep_streams() -> None:
+    """Let no file that is opened later take the number of a standard stream that was closed."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person is at the other end; a standard stream that was closed is None."""
+    return stream is not None and stream.isatty()
 
 
 class Sink:
-    """Stdout, or a file that is written aside and appears under its name when it is whole."""
+    """Stdout, or a file that is written aside and appears under its name when it is whole.
+
+    A name that ends in `.gz` is packed. A device or a pipe is written to as it stands.
+    """
 
     def __init__(self, path: Path | None) -> None:
         """Raises UsageError when there can be no such file."""
         self._path = path
-        self._file: BinaryIO | None = None
+        self._aside: Path | None = None
+        self._file: BinaryIO | gzip.GzipFile | None = None
         if path is None:
             return
-        self._aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            if path.is_dir():
-                raise IsADirectoryError(None, "it is a folder")
-            self._file = self._aside.open("wb")
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written ({error.strerror})") from None
+        if path.is_dir():
+            raise self._refused("it is a folder")
+        real = path.resolve()  # what a link points to is replaced, not the link
+        if path.is_file() or not path.exists():
+            self._aside = real.with_name(f".{real.name}.{os.getpid()}.part")
+        with self._writing():
+            file = self._aside or path
+            self._file = gzip.GzipFile(file, "wb") if path.suffix == ".gz" else file.open("wb")
 
     def write(self, text: str) -> None:
         self.write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -73,20 +97,35 @@ class Sink:
         if self._file is None:
             write_bytes(data)
         else:
-            self._file.write(data)
+            with self._writing():
+                self._file.write(data)
 
     def finish(self) -> None:
         """Let the file appear."""
         if self._file is not None and self._path is not None:
-            self._file.close()
-            self._aside.replace(self._path)
+            with self._writing():
+                self._file.close()
+                if self._aside is not None:
+                    self._aside.replace(self._path.resolve())
             self._file = None
 
     def close(self) -> None:
         """Leave nothing behind if `finish` was not reached."""
         if self._file is not None:
-            self._file.close()
-            self._aside.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._file.close()
+            if self._aside is not None:
+                self._aside.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._refused(error.strerror or str(error)) from None
+
+    def _refused(self, reason: str) -> UsageError:
+        return UsageError(f"{self._path} cannot be written ({reason})", "name another --output")
 
 
 def json_line(record: object) -> str:
@@ -112,7 +151,7 @@ def draw(*parts: "RenderableType") -> None:
     """Tables for people, on stdout; plain characters when it is not a terminal."""
     from rich.console import Console
 
-    terminal = sys.stdout.isatty()
+    terminal = is_terminal(sys.stdout)
     console = Console(highlight=False, markup=False, width=None if terminal else 200)
     with console.capture() as capture:
         for part in parts:

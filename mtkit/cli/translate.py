@@ -4,6 +4,7 @@ import gzip
 import io
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mtkit import UsageError
+from mtkit import DataError, UsageError
 from mtkit.cli.options import Device, Json, Model
-from mtkit.cli.output import Sink, examples, json_line, say
+from mtkit.cli.output import Sink, examples, is_terminal, json_line, say
 
 if TYPE_CHECKING:
     from mtkit import Translation, Translator
@@ -105,8 +106,14 @@ def translate(
 
     paths = [path for path in files or () if str(path) != "-"]
     for path in paths:
-        if not path.is_file():
-            raise UsageError(f"{path}: no such file", "name text files, or give the text to stdin")
+        if not path.exists() or path.is_dir():
+            what = "is a folder, not a file" if path.is_dir() else "no such file"
+            raise UsageError(f"{path}: {what}", "name text files, or give the text to stdin")
+        if output and output.is_file() and output.samefile(path):
+            raise UsageError(
+                f"{path} is to be read and written: its text would be lost",
+                f"name another --output, for example {path}.out",
+            )
     with closing(Sink(output)) as sink:
         translator = mtkit.Translator.load(model, device=device, precision=precision)
         own = translator.options
@@ -132,16 +139,20 @@ def read(files: Sequence[Path]) -> Iterator[Group]:
 
     for path in files or [Path("-")]:
         if str(path) == "-":
+            if sys.stdin is None:
+                raise UsageError("stdin is closed", "name a file, or give the text to stdin")
             if sys.stdin.isatty():
                 say("type a line and press Enter; Ctrl-D ends")
             stdin = io.FileIO(sys.stdin.fileno(), closefd=False)
             yield from mtkit.arriving(io.BufferedReader(stdin))
-        elif path.suffix == ".gz":
-            with gzip.open(path) as packed:
-                yield from mtkit.arriving(packed)
-        else:
-            with path.open("rb") as plain:
-                yield from mtkit.arriving(plain)
+            continue
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+                yield from mtkit.arriving(stream)
+        except (OSError, EOFError, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or error
+            hint = f"see how far it goes: gzip -t {path}" if path.suffix == ".gz" else None
+            raise DataError(f"{path} cannot be read ({reason})", hint) from None
 
 
 def translated(
@@ -204,7 +215,9 @@ class Notes:
 
     def progress(self, number: int) -> None:
         """Where we are, redrawn in place, when a person can see it and it disturbs nothing."""
-        if self.quiet or not sys.stderr.isatty() or sys.stdin.isatty() or sys.stdout.isatty():
+        if self.quiet or is_terminal(sys.stdin) or is_terminal(sys.stdout):
+            return
+        if not is_terminal(sys.stderr):
             return
         rate = number / max(time.monotonic() - self.began, 1e-9)
         sys.stderr.write(f"\r{number:,} lines, {rate:,.0f} a second ")
@@ -218,10 +231,10 @@ class Notes:
         if self.repaired:
             count = len(self.repaired)
             self._say(
-                f"warning: {count:,} {'line' if count == 1 else 'lines'} held bytes that are not "
-                f"UTF-8, read as U+FFFD (first: line {self.repaired[0]:,})"
+                f"warning: {count:,} {'line' if count == 1 else 'lines'} held NUL or bytes that "
+                f"are not UTF-8, read as U+FFFD (first: line {self.repaired[0]:,})"
             )
-        if not self.quiet and not sys.stdin.isatty():
+        if not self.quiet and not is_terminal(sys.stdin):
             took = max(time.monotonic() - self.began, 1e-9)
             self._say(f"{self.lines:,} lines in {took:.1f} s, {self.lines / took:,.1f} a second")
 

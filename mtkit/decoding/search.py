@@ -9,7 +9,7 @@ last position only EOS is allowed, at its true probability. PAD and BOS are neve
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Self
 
 import torch
@@ -47,6 +47,8 @@ class SearchOptions:
             )
         if self.patience <= 0 or self.max_length_ratio < 0 or self.max_length_offset < 1:
             raise UsageError("patience and the longest length must be greater than 0")
+        if not (isfinite(self.max_length_ratio) and isfinite(self.length_penalty)):
+            raise UsageError("the longest length and the length penalty must be finite")
 
     @classmethod
     def from_section(cls, section: SearchSection) -> Self:

@@ -1,6 +1,7 @@
 """A tiny model with random weights, and the command line called as a user calls it."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -48,6 +49,11 @@ def call(
     return called
 
 
+def _hear_interrupts() -> None:
+    """Let Ctrl-C end the process even where a shell has it ignored, as in `pytest &`."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="session")
 def spawn(tmp_path_factory: pytest.TempPathFactory) -> Spawn:
     """Starts `mtkit` as a process of its own."""
@@ -66,6 +72,7 @@ def spawn(tmp_path_factory: pytest.TempPathFactory) -> Spawn:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**environment, **variables},
+            preexec_fn=_hear_interrupts,
         )
 
     return spawned

@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +26,7 @@ def test_every_line_gets_a_line(call: Call, model: Path) -> None:
     assert lines[-1] == ""
     assert len(lines) == 7
     assert (lines[1], lines[2]) == ("", "")
-    assert done.err.count("warning: 2 lines held bytes") == 1
+    assert done.err.count("warning: 2 lines held NUL or bytes") == 1
     assert "first: line 5" in done.err
 
 
@@ -52,6 +55,96 @@ def test_output_file_is_whole_or_not_there(call: Call, model: Path, tmp_path: Pa
     assert target.read_bytes() == before
     assert [path.name for path in tmp_path.glob(".*.part")] == []
     assert call("translate", model, "-o", tmp_path, stdin_bytes=b"x\n").code == 2
+
+
+def test_file_that_is_read_is_not_written_over(call: Call, model: Path, tmp_path: Path) -> None:
+    source, link = tmp_path / "in.txt", tmp_path / "link.txt"
+    source.write_bytes(b"the cat\n")
+    link.symlink_to(source)
+    for output in (source, link):
+        done = call("translate", model, source, "-o", output)
+        assert done.code == 2
+        assert "its text would be lost" in done.err
+    assert source.read_bytes() == b"the cat\n"
+
+
+def test_link_stays_a_link_to_what_was_written(call: Call, model: Path, tmp_path: Path) -> None:
+    target, link = tmp_path / "out.txt", tmp_path / "link.txt"
+    link.symlink_to(target)
+    assert call("translate", model, "-o", link, stdin_bytes=b"the cat\n").code == 0
+    assert link.is_symlink()
+    assert target.read_bytes().count(b"\n") == 1
+
+
+def test_named_pipe_is_read(spawn: Spawn, model: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    os.mkfifo(source)
+    with spawn("translate", model, source) as process:
+        source.write_bytes(b"the cat\nthe dog\n")
+        assert process.stdout is not None
+        assert process.stdout.read().count(b"\n") == 2
+        assert process.wait(30) == 0
+
+
+def test_named_pipe_is_written_and_stays(spawn: Spawn, model: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.write_bytes(b"the cat\nthe dog\n")
+    os.mkfifo(target)
+    with spawn("translate", model, source, "-o", target) as process:
+        assert target.read_bytes().count(b"\n") == 2
+        assert process.wait(30) == 0
+    assert target.is_fifo()
+
+
+def test_output_that_ends_in_gz_is_packed(call: Call, model: Path, tmp_path: Path) -> None:
+    plain = call("translate", model, stdin_bytes=b"the cat\n").out
+    target = tmp_path / "out.gz"
+    assert call("translate", model, "-o", target, stdin_bytes=b"the cat\n").code == 0
+    assert gzip.decompress(target.read_bytes()).decode() == plain
+
+
+@pytest.mark.parametrize("whole", [gzip.compress(b"the cat\n" * 99)[:-9], b"the cat\n"])
+def test_damaged_gz_is_an_error_that_names_it(
+    call: Call, model: Path, tmp_path: Path, whole: bytes
+) -> None:
+    source = tmp_path / "in.gz"
+    source.write_bytes(whole)
+    done = call("translate", model, source)
+    assert done.code == 2
+    assert done.err.startswith(f"error: {source} cannot be read")
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_closed_standard_stream_is_no_accident(model: Path, tmp_path: Path, stream: str) -> None:
+    (tmp_path / "in.txt").write_bytes(b"the cat\n")
+    number = {"stdin": 0, "stdout": 1, "stderr": 2}[stream]
+    command = [sys.executable, "-m", "mtkit", "translate", model]
+    command += [] if stream == "stdin" else [tmp_path / "in.txt"]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {number}>&-', "sh", *map(str, command)],
+        capture_output=True,
+        check=False,
+    )
+    if stream == "stderr":
+        assert (done.returncode, done.stdout.count(b"\n")) == (0, 1)
+    else:
+        assert done.returncode == 2
+        assert done.stderr.decode().startswith(f"error: {stream} is closed")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_full_disk_is_an_error_without_a_traceback(call: Call, model: Path) -> None:
+    done = call("translate", model, "-o", "/dev/full", stdin_bytes=b"the cat\n")
+    assert done.code == 2
+    assert done.err.startswith("error: /dev/full cannot be written (No space left on device)")
+    assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.parametrize("option", ["--max-length-ratio", "--length-penalty"])
+def test_infinite_options_are_refused(call: Call, model: Path, option: str) -> None:
+    done = call("translate", model, option, "inf", stdin_bytes=b"the cat\n")
+    assert done.code == 2
+    assert "finite" in done.err
 
 
 def test_json_says_what_became_of_each_line(call: Call, model: Path) -> None:
