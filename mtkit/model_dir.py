@@ -80,7 +80,7 @@ def save(
     writers: dict[str, Callable[[Path], object]] = {
         **{name: spm.save for name, spm in tokenizers.items()},
         RECIPE: lambda path: path.write_text(recipe.to_toml(), encoding="utf-8"),
-        WEIGHTS: lambda path: save_file(weights, path),
+        WEIGHTS: lambda path: _write_weights(weights, path),
         CARD: lambda path: path.write_text(card_text, encoding="utf-8"),
     }
     try:
@@ -99,6 +99,13 @@ def save(
         raise ModelError(
             f"{folder}: the model cannot be written there ({error})", "name another folder"
         ) from None
+
+
+def _write_weights(weights: dict[str, Tensor], path: Path) -> None:
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(weights, path)
+    path.chmod(mode)  # safetensors keeps the file to its owner, whatever the umask says
 
 
 def load(folder: Path, device: str = "cpu") -> LoadedModel:
@@ -223,9 +230,12 @@ def _version() -> str:
 
 
 def _read_card(folder: Path) -> Card:
+    if folder.is_file():
+        raise ModelError(f"{folder} is a file, not a model directory", _WHOLE)
     if not folder.is_dir():
         raise ModelError(f"{folder}: there is no such model directory", f"see: ls {folder.parent}")
-    if (folder / "log.jsonl").exists() and not (folder / CARD).exists():
+    begun = (folder / "log.jsonl").exists()
+    if begun and not (folder / CARD).exists() and not (folder / WEIGHTS).exists():
         raise ModelError(
             f"{folder}: the run holds no model yet: it was not validated so far",
             "let it train to its first validation",
@@ -281,6 +291,11 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name}: no such kind of device", "auto, cpu or cuda")
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(

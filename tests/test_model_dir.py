@@ -301,3 +301,27 @@ def test_weights_of_another_precision_are_taken_as_the_models(saved: Path) -> No
     model = model_dir.load(saved).model
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert logits(model).isfinite().all()
+
+
+def test_tokenizer_file_that_is_empty_is_damaged(saved: Path) -> None:
+    (saved / "joint.spm").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"joint\.spm is not a SentencePiece model"):
+        model_dir.load(saved)
+
+
+def test_missing_card_beside_weights_is_named(saved: Path) -> None:
+    (saved / "log.jsonl").touch()
+    (saved / "card.json").unlink()
+    with pytest.raises(ModelError, match=r"card\.json is missing"):
+        model_dir.load(saved)
+
+
+def test_weights_are_readable_as_the_umask_says(saved: Path) -> None:
+    mode = (saved / "card.json").stat().st_mode
+    assert (saved / "weights.safetensors").stat().st_mode == mode
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
+def test_device_that_is_not_there_is_refused(saved: Path, device: str) -> None:
+    with pytest.raises(UsageError, match=f"--device {device}: "):
+        model_dir.load(saved, device=device)

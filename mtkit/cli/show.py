@@ -52,6 +52,8 @@ def show(
 def read_card(folder: Path) -> dict[str, Any]:
     """The card of a model directory, without its weights. Raises ModelError."""
     path = folder / "card.json"
+    if folder.is_file():
+        raise ModelError(f"{folder} is a file, not a model or run folder", "see: ls runs")
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -59,7 +61,8 @@ def read_card(folder: Path) -> dict[str, Any]:
             raise ModelError(
                 f"{folder}: there is no such model directory", "see: ls runs"
             ) from None
-        if (folder / "checkpoints").is_dir() or (folder / "log.jsonl").is_file():
+        begun = (folder / "checkpoints").is_dir() or (folder / "log.jsonl").is_file()
+        if begun and not (folder / "weights.safetensors").exists():
             raise ModelError(
                 f"{folder}: the run holds no model yet: it was not validated so far",
                 "let it train to its first validation",

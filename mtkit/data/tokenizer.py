@@ -50,10 +50,10 @@ class Tokenizer:
         try:
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
         except (RuntimeError, ValueError, TypeError):
-            raise ModelError(
-                f"{name} is not a SentencePiece model, or is damaged", "copy the file again"
-            ) from None
+            raise _damaged(name) from None
         pieces = self._pieces
+        if not pieces.get_piece_size():  # an empty file is read without complaint
+            raise _damaged(name)
         found = (pieces.pad_id(), pieces.unk_id(), pieces.bos_id(), pieces.eos_id())
         if found != (PAD, UNK, BOS, EOS):
             raise ModelError(
@@ -190,6 +190,10 @@ def _clean(text: str) -> str:
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         text = _LINE_SPACE.sub(" ", text).replace("▁", "_")
     return unicodedata.normalize("NFC", text)
+
+
+def _damaged(name: str) -> ModelError:
+    return ModelError(f"{name} is not a SentencePiece model, or is damaged", "copy the file again")
 
 
 def _training_error(message: str, section: TokenizerSection, lines: int) -> DataError | RecipeError:
