@@ -1,6 +1,7 @@
 """What a training run looks like: live on a terminal, plain lines or JSON lines elsewhere."""
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -229,7 +230,7 @@ def open_display(*, quiet: bool = False, as_json: bool = False) -> Iterator[Disp
 
 def summary(finished: Finished, signatures: dict[str, str]) -> list[str]:
     """How a run ended, and what can be done now."""
-    run = finished.run
+    run, named = finished.run, shlex.quote(str(finished.run))
     told = [
         f"{finished.reason}, {clock(finished.seconds)} of training; "
         f"the best model is that of update {finished.best_update:,}"
@@ -242,7 +243,7 @@ def summary(finished: Finished, signatures: dict[str, str]) -> list[str]:
     return [
         *told,
         f"the model is in {run}; next:",
-        f"  mtkit translate {run} < FILE",
-        f"  mtkit evaluate {run}{'' if finished.test else ' CORPUS'}",
-        f"  mtkit show {run}",
+        f"  mtkit translate {named} < FILE",
+        f"  mtkit evaluate {named}{'' if finished.test else ' CORPUS'}",
+        f"  mtkit show {named}",
     ]

@@ -98,11 +98,12 @@ def _tell(finished: "Finished", recipe: "Recipe") -> None:
         rows += [f"  {source}", f"    model      {translation}", f"    reference  {reference}", ""]
     draw("", *rows)
     mine = shlex.quote(sentences[0][0]) if sentences else "'...'"
+    named = shlex.quote(str(run))
     data = recipe.data
     for line in (
         "next:",
         "  translate a line of your own, in the phrasebook's words:",
-        f"    echo {mine} | mtkit translate {run}",
+        f"    echo {mine} | mtkit translate {named}",
         "  learn from your own text, a sentence a line:",
         f"    mtkit train --source my.{data.source_language} --target my.{data.target_language} "
         "-o runs/mine",
@@ -110,7 +111,7 @@ def _tell(finished: "Finished", recipe: "Recipe") -> None:
         "    mtkit train --corpus 'hf:Helsinki-NLP/opus-100/de-en:train#de,en' --preset small "
         "-o runs/de-en",
         "  see what was trained, and other recipes:",
-        f"    mtkit show {run}; mtkit recipe list",
+        f"    mtkit show {named}; mtkit recipe list",
     ):
         say(line)
 

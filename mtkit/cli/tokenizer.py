@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mtkit import DataError, ModelError
+from mtkit import DataError, ModelError, RecipeError, UsageError
 from mtkit.cli.output import Sink, examples, say, write
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ def train(
         character_coverage=coverage,
     )
     with closing(Sink(output)) as sink:
-        tokenizer = mtkit.Tokenizer.train(_texts(corpora), section)
+        try:
+            tokenizer = mtkit.Tokenizer.train(_texts(corpora), section)
+        except RecipeError as error:
+            raise UsageError(error.message, _as_flags(error.hint)) from None
         sink.write_bytes(tokenizer.to_bytes())
         sink.finish()
     say(f"{output}: {tokenizer.size:,} pieces ({kind})")
@@ -123,6 +126,13 @@ def decode(tokenizer: File, ids: Ids = False, target: Target = False) -> None:
         write("".join(f"{text}\n" for text in loaded.decode(rows)))
 
 
+def _as_flags(hint: str | None) -> str | None:
+    """Advice on keys of a recipe as advice on this command's flags."""
+    for key, flag in (("vocabulary", "--vocabulary"), ("character_coverage", "--coverage")):
+        hint = hint and hint.replace(f"--set tokenizer.{key}=", f"{flag} ")
+    return hint
+
+
 def load(path: Path, *, target: bool) -> "Tokenizer":
     """The tokenizer in a file, or that of the source or target in a model folder."""
     import mtkit
@@ -141,12 +151,16 @@ def _texts(corpora: list[str]) -> Iterator[str]:
     import mtkit
 
     for name in corpora:
-        if Path(name).is_file() and not name.endswith((".tsv", ".jsonl", ".parquet", ".tsv.gz")):
+        if Path(name).is_file() and not _is_table(name):
             yield from mtkit.read_lines(Path(name))
         else:
             for pair in mtkit.open_corpus(name):
                 yield pair.source
                 yield pair.target
+
+
+def _is_table(name: str) -> bool:
+    return name.removesuffix(".gz").endswith((".tsv", ".jsonl", ".parquet"))
 
 
 def _stdin() -> Iterator[list[str]]:

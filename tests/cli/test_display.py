@@ -85,6 +85,11 @@ def test_json_lines_are_json_even_when_numbers_are_none(
     assert records[1]["run"] == "run"
 
 
+def test_summary_can_be_pasted_whatever_the_folder_is_called() -> None:
+    spaced = replace(FINISHED, run=Path("my runs/é"))
+    assert "  mtkit show 'my runs/é'" in display.summary(spaced, {})
+
+
 def test_summary_names_the_next_commands() -> None:
     text = "\n".join(display.summary(FINISHED, {"bleu": "nrefs:1"}))
     for wanted in ("reached 100 updates", "BLEU 20.0", "BLEU 19.0", "BLEU|nrefs:1", "1:15"):

@@ -1,9 +1,11 @@
 """Text to pieces or ids and back, by a file or by a model's folder."""
 
+import gzip
 from pathlib import Path
 
 import pytest
 
+from mtkit.symbols import UNK
 from tests.cli.conftest import LINES, Call
 
 
@@ -39,6 +41,20 @@ def test_too_large_a_vocabulary_leaves_no_file(call: Call, tmp_path: Path) -> No
     done = call("tokenizer", "train", tmp_path / "a.de", "-o", tmp_path / "x.spm")
     assert done.code == 2
     assert list(tmp_path.glob("*.spm*")) == []
+    assert "hint:  --vocabulary " in done.err  # the flag of this command, not a recipe's key
+
+
+def test_packed_json_lines_are_read_as_pairs(call: Call, tmp_path: Path) -> None:
+    rows = "".join(f'{{"de": "{line}", "en": "{line}"}}\n' for line in LINES)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
+    target = tmp_path / "x.spm"
+    done = call(
+        "tokenizer", "train", tmp_path / "a.jsonl.gz", "-o", target, "--kind", "char",
+        "--vocabulary", 50,
+    )  # fmt: skip
+    assert done.code == 0
+    ids = call("tokenizer", "encode", target, "--ids", stdin_bytes=b"{\n").out.split()
+    assert str(UNK) in ids  # no brace was among the text
 
 
 @pytest.mark.parametrize(("flags", "text"), [(["--ids"], b"5 99999\n"), ([], b"nonsense\n")])
