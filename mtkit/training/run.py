@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtkit import model_dir
-from mtkit.data.corpus import open_corpora
+from mtkit.data.corpus import Pair, open_corpora
 from mtkit.data.prepare import Prepared, prepare
 from mtkit.errors import DataError, ModelError, UsageError
 from mtkit.models.build import build
@@ -86,9 +86,7 @@ class Run:
             keep_freed_memory()
         self._log = Log(self.folder / "log.jsonl") if self.world.leads else None
         # Read now, so that a corpus that cannot be read is an error in the first minute.
-        self._test_pairs = (
-            list(open_corpora(self.recipe.data.test)) if self.recipe.data.test else []
-        )
+        self._test_pairs = self._read_test()
         data = self._prepare()
         self._name_languages(data)
         model = self._model(model, data)
@@ -110,6 +108,20 @@ class Run:
         return self.folder
 
     # -- before -----------------------------------------------------------------------------
+
+    def _read_test(self) -> list[Pair]:
+        """The pairs that are scored at the end. Raises DataError when corpora hold none."""
+        if not self.recipe.data.test:
+            return []
+        corpus = open_corpora(self.recipe.data.test)
+        pairs = list(corpus)
+        if not pairs:
+            raise DataError(
+                f"{corpus.name} has no pair with text on both sides", "name another data.test"
+            )
+        if corpus.report.dropped:
+            self._emit(Noted(f"Test: {' '.join(corpus.report.sentences())}"))
+        return pairs
 
     def _prepare(self) -> Prepared:
         """Tokenizers and stores; the leader makes them, the others find them in the cache."""

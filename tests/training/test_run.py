@@ -19,6 +19,7 @@ from mtkit.training.events import (
     Event,
     Finished,
     Listener,
+    Noted,
     Progressed,
     Saved,
     Started,
@@ -256,6 +257,24 @@ def test_finished_run_is_tested_on_a_corpus_named_afterwards(tmp_path: Path) -> 
     assert isinstance(finished, Finished)
     assert set(finished.test) == {"bleu", "chrf", "ter"}
     assert losses(events) == []
+
+
+def test_test_corpus_without_a_pair_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "blank.tsv").write_text("\t\n" * 3)
+    recipe = Recipe.parse(RECIPE).changed([f"data.test={tmp_path}/blank.tsv"])
+    with pytest.raises(DataError, match=r"blank\.tsv has no pair"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_pairs_left_out_of_the_test_corpus_are_told(tmp_path: Path) -> None:
+    (tmp_path / "holes.tsv").write_text("나는 간다.\tI go.\n\tI stay.\n", encoding="utf-8")
+    events: list[Event] = []
+    changes = [f"data.test={tmp_path}/holes.tsv", "training.updates=1"]
+    run = train(Recipe.parse(RECIPE).changed(changes), tmp_path / "run", listeners=[events.append])
+    told = [event.message for event in events if isinstance(event, Noted)]
+    assert any("1 with an empty source" in message and "row 2" in message for message in told)
+    assert (run / "test.txt").read_text(encoding="utf-8").count("\n") == 1
 
 
 def test_run_with_a_damaged_end_is_ended_again(tmp_path: Path) -> None:
