@@ -1,5 +1,6 @@
 """The `mtkit` command: every subcommand, and the one place where errors become sentences."""
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -104,6 +105,10 @@ def _reworded(error: typer.TyperException, arguments: Sequence[str]) -> tuple[st
 def _report(sentence: str, hint: str | None, code: int, with_traceback: bool) -> int:
     if with_traceback:
         traceback.print_exc()
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":  # one of several under torchrun; the first says the same, with the hint
+        say(f"process {rank}: {sentence}")
+        return code
     say(f"error: {sentence}")
     if hint:
         say(f"hint:  {hint}")

@@ -43,8 +43,10 @@ class Display:
                 self.progressed(event)
             case Validated():
                 self.validated(event)
-            case Warned() | Noted():
-                self.say(f"note: {event.message}")
+            case Warned():
+                self.say(f"warning: {event.message}")
+            case Noted():
+                self.noted(event)
             case Finished():
                 self.finished = event
             case Saved():
@@ -64,6 +66,9 @@ class Display:
         )
         if event.resumed_at is not None:
             self.say(f"going on from update {event.resumed_at:,}")
+
+    def noted(self, event: Noted) -> None:
+        self.say(f"note: {event.message}")
 
     def progressed(self, event: Progressed) -> None:
         if time.monotonic() - self._spoke >= _EVERY:
@@ -97,7 +102,7 @@ class Quiet(Display):
     def preparing(self, event: Preparing) -> None:
         pass
 
-    begin = progressed = validated = preparing  # type: ignore[assignment]
+    begin = progressed = validated = noted = preparing  # type: ignore[assignment]
 
 
 class JsonLines(Quiet):

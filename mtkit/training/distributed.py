@@ -100,6 +100,11 @@ class World:
         if self.size > 1:
             dist.barrier()
 
+    def lost_another(self, error: RuntimeError) -> bool:
+        """Whether this error says that another process has gone."""
+        gone = isinstance(error, dist.DistError) or "gloo" in str(error)
+        return self.size > 1 and gone
+
     def leave(self) -> None:
         """Part from the other processes."""
         if self.size > 1 and dist.is_initialized():

@@ -13,7 +13,7 @@ from torch import Tensor
 from mtkit import model_dir
 from mtkit.data.corpus import Pair, open_corpora
 from mtkit.data.prepare import Prepared, prepare
-from mtkit.errors import DataError, ModelError, UsageError
+from mtkit.errors import DataError, ModelError, TrainingError, UsageError
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import Recipe
@@ -62,6 +62,10 @@ def train(
         run = Run(recipe, output, world, listeners if world.leads else ())
         with RunFolder(output).alone() if world.leads else nullcontext():
             return run.go(model)
+    except RuntimeError as error:
+        if world.lost_another(error):
+            raise TrainingError("ended, because another process has ended") from None
+        raise
     finally:
         world.leave()
 

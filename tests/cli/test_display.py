@@ -67,7 +67,7 @@ def test_quiet_says_warnings_only(capfd: pytest.CaptureFixture[str]) -> None:
         shown(event)
     written = capfd.readouterr()
     assert written.out == ""
-    assert written.err == "note: something was not as asked\n"
+    assert written.err == "warning: something was not as asked\n"
     assert shown.finished == FINISHED
 
 
@@ -103,3 +103,12 @@ def test_summary_names_the_next_commands() -> None:
 
 def test_clock_reads_as_a_clock() -> None:
     assert [display.clock(s) for s in (0.4, 59.6, 3723)] == ["0:00", "1:00", "1:02:03"]
+
+
+def test_quiet_display_warns_and_is_silent_otherwise() -> None:
+    said: list[str] = []
+    quiet = display.Quiet(said.append)
+    quiet(mtkit.Noted("all is well"))
+    quiet(PROGRESSED)
+    quiet(mtkit.Warned("a checkpoint is damaged"))
+    assert said == ["warning: a checkpoint is damaged"]

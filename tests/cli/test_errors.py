@@ -82,6 +82,13 @@ def test_traceback_is_shown_on_request_only(call: Call) -> None:
         assert "\nerror: nowhere" in done.err
 
 
+def test_further_process_says_its_number_and_no_hint(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "3")
+    assert call("show", "nowhere").err == "process 3: nowhere: there is no such model directory\n"
+
+
 def test_unexpected_failure_is_a_sentence_and_exit_code_1(call: Call, tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text('{"parameters": "many"}')  # written by nobody
     (tmp_path / "recipe.toml").write_text("")

@@ -1,14 +1,17 @@
 """From a recipe, or from two files, to a run that goes on where it was stopped."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import mtkit
 from mtkit.cli import train
-from tests.cli.conftest import Call, Spawn
+from tests.cli.conftest import REPOSITORY, Call, Spawn
 
 SMALL = [
     "--set", "model.width=16", "--set", "model.heads=2", "--set", "model.feed_forward=16",
@@ -149,3 +152,26 @@ def test_default_output_is_named_after_the_recipe(tmp_path: Path) -> None:
     )
     assert train.default_output(None, recipe) == Path("runs/de-en")
     assert train.default_output(str(tmp_path), recipe) == tmp_path
+
+
+def test_processes_that_train_together_say_a_mistake_once(tmp_path: Path) -> None:
+    (tmp_path / "a.de").write_text("eins\nzwei\ndrei\n")
+    (tmp_path / "a.en").write_text("one\n")
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "mtkit"]
+    files = ["--source", tmp_path / "a.de", "--target", tmp_path / "a.en", "-o", tmp_path / "run"]
+    command = [sys.executable, "-m", *launcher, "train", *files, "--device", "cpu"]
+    done = subprocess.run(
+        [str(part) for part in command],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    said = [line for line in done.stderr.split("\n") if line.startswith(("error: ", "process "))]
+    assert done.returncode != 0
+    (mistake,) = (line for line in said if line.startswith("error: "))
+    assert f"{tmp_path}/a.de has 3 lines but {tmp_path}/a.en has 1" in mistake
+    # The launcher may end the other process before it has noticed anything.
+    rest = [line for line in said if line != mistake]
+    assert rest in ([], ["process 1: ended, because another process has ended"])
