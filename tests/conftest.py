@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# Hub libraries must not try the network during tests; those that test downloads point them at loopback.
+# Hub libraries must not try the network; tests of downloads point them at loopback.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import mtkit
 from mtkit.cli import quickstart
+from mtkit.training.folder import RunFolder
 from tests.cli.conftest import Call
 
 
@@ -15,13 +16,16 @@ def test_finished_quickstart_is_told_and_kept(call: Call, tmp_path: Path, model:
     recipe = quickstart._recipe(tmp_path / "new", "ko", "en")
     recipe = recipe.changed(["data.test=phrasebook:ko-en:test#size=12"])
     (run / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
-    limits = recipe.training
-    (run / "finished.json").write_text(
-        '{"reason": "reached 6 epochs", "update": 9, "best_update": 9, "scores": {"bleu": 90.0},'
-        ' "test": {"bleu": 88.8}, "seconds": 80.0, "limits": '
-        f"[{limits.updates}, {limits.epochs}, {limits.minutes}, "
-        f"{recipe.validation.patience}, {limits.average}]}}"
+    ended = mtkit.Finished(
+        run=run,
+        reason="reached 4 epochs",
+        update=9,
+        best_update=9,
+        scores={"bleu": 90.0},
+        test={"bleu": 88.8},
+        seconds=80.0,
     )
+    RunFolder(run).finish(ended, recipe)
     (run / "test.txt").write_text("translated\n" * 12)
     weights = (run / "weights.safetensors").read_bytes()
     done = call("quickstart", run)
