@@ -1,6 +1,7 @@
 """The `mtkit` command: every subcommand, and the one place where errors become sentences."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ def _begin(
 def main() -> None:
     """Run the command line of this process and exit."""
     keep_streams()
+    # As a shell would report it, but after files that were not finished have been removed.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     sys.exit(run(sys.argv[1:]))
 
 

@@ -3,8 +3,10 @@
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -222,9 +224,20 @@ def test_closed_pipe_ends_quietly(spawn: Spawn, model: Path) -> None:
         assert process.stderr.read() == b""
 
 
-def test_interrupt_ends_with_130(spawn: Spawn, model: Path) -> None:
-    import signal
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_leaves_no_unfinished_file(
+    spawn: Spawn, model: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    with spawn("translate", model, "-o", tmp_path / "out") as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(60) == code
+    assert list(tmp_path.iterdir()) == []
 
+
+def test_interrupt_ends_with_130(spawn: Spawn, model: Path) -> None:
     process = spawn("translate", model)
     assert process.stdin is not None
     assert process.stdout is not None
