@@ -371,7 +371,16 @@ def test_decay_without_an_end_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_processes_equal_one_with_accumulation(tmp_path: Path) -> None:
-    recipe = Recipe.parse(RECIPE).changed(["model.dropout=0", "training.updates=8"])
+    # Plain SGD: where a gradient is zero but for rounding (a bias of attention's keys), Adam would
+    # make whole steps of the rounding.
+    recipe = Recipe.parse(RECIPE).changed(
+        [
+            "model.dropout=0",
+            "training.updates=8",
+            "training.optimizer.kind=sgd",
+            "training.optimizer.rate=0.5",
+        ]
+    )
     one = train(recipe.changed(["training.accumulation=2"]), tmp_path / "one")
 
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
