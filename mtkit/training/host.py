@@ -38,7 +38,7 @@ def keep_freed_memory() -> None:
     """Let the C library keep freed memory instead of returning it to the system.
 
     Every update allocates and frees the same large blocks; giving them back costs page faults that
-    were measured at up to 30 % of the time. Nothing happens where the C library is another.
+    cost nearly half of the training speed here. Nothing happens where the C library is another.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
