@@ -182,6 +182,12 @@ class TrainingSection(Section):
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, description="share of the label's mass spread over the vocabulary"
     )
+    r_drop: float = Field(
+        0.0,
+        ge=0,
+        description="alpha of R-Drop (Liang et al. 2021; they take 5): two passes a batch, with "
+        "dropout of their own, are to agree; twice the time and memory; 0: off",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="bfloat16 autocast where the hardware has it"
     )

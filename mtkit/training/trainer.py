@@ -20,6 +20,7 @@ from mtkit.training.feed import Feed
 from mtkit.training.judge import Judgement
 from mtkit.training.loss import smoothed_loss
 from mtkit.training.optimizer import Schedule, make_optimizer
+from mtkit.training.r_drop import r_drop_loss, twice
 
 REPORT_SECONDS = 1.0
 SAVE_SECONDS = 600.0
@@ -115,9 +116,7 @@ class Trainer:
         for number, batch in enumerate(batches):
             batch = batch.to(self.world.device)
             with self.world.holding(self.wrapped, last=number + 1 == len(batches)):
-                with self.autocast():
-                    logits = self.wrapped(batch.source, batch.inputs, batch.rows)
-                loss, _ = smoothed_loss(logits, batch.labels, self.training.label_smoothing)
+                loss = self.loss(batch)
                 # DDP averages gradients over the world; the loss is per token of the whole world.
                 torch.autograd.backward(loss * (self.world.size / tokens))
             self.sums.loss += loss.detach()
@@ -129,6 +128,16 @@ class Trainer:
         self.sums.updates += 1
         self.progress.position = position.after_update(self.feed.updates_per_epoch)
         self.progress.validated = False
+
+    def loss(self, batch: Batch) -> Tensor:
+        """What is trained on, summed over the batch's labels."""
+        smoothing, alpha = self.training.label_smoothing, self.training.r_drop
+        seen = twice(batch) if alpha else batch
+        with self.autocast():
+            logits = self.wrapped(seen.source, seen.inputs, seen.rows)
+        if alpha:
+            return r_drop_loss(logits, batch.labels, smoothing, alpha)
+        return smoothed_loss(logits, batch.labels, smoothing)[0]
 
     def clip(self) -> Tensor:
         """Scale the gradient down to the norm `clip` (Pascanu et al. 2013); its norm before."""

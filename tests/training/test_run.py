@@ -110,7 +110,14 @@ def test_same_recipe_gives_the_same_bits(tmp_path: Path) -> None:
     assert not same_bits(weights(first), weights(other))
 
 
-@pytest.mark.parametrize("changes", [[], ["tokenizer.sampling=0.1", "training.accumulation=2"]])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [],
+        ["tokenizer.sampling=0.1", "training.accumulation=2"],
+        ["training.r_drop=5"],
+    ],
+)
 def test_interrupted_run_equals_uninterrupted_run(
     tmp_path: Path, changes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
