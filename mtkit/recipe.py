@@ -8,7 +8,8 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import pydantic
 import tomli_w
@@ -73,6 +74,19 @@ class TokenizerSection(Section):
     )
 
 
+# The kinds of dropout that every kind of model has.
+EmbeddingDropout = Annotated[
+    Annotated[float, Field(ge=0, lt=1)] | Literal["same"],
+    Field(description="dropout on embeddings; same: as much as model.dropout"),
+]
+SourceTokenDropout = Annotated[
+    float, Field(ge=0, lt=1, description="share of source tokens whose whole embedding is hidden")
+]
+TargetTokenDropout = Annotated[
+    float, Field(ge=0, lt=1, description="share of the decoder's input tokens that are hidden")
+]
+
+
 class RecurrentSection(Section):
     """A recurrent encoder and decoder, with a context vector or with attention."""
 
@@ -100,6 +114,9 @@ class RecurrentSection(Section):
         True, description="target embedding and output projection share one matrix"
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout between layers and on embeddings")
+    embedding_dropout: EmbeddingDropout = "same"
+    source_token_dropout: SourceTokenDropout = 0.0
+    target_token_dropout: TargetTokenDropout = 0.0
 
 
 class TransformerSection(Section):
@@ -122,8 +139,14 @@ class TransformerSection(Section):
         True, description="sinusoidal positions; off: the encoder is order-blind"
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout on embeddings and sublayers")
+    embedding_dropout: EmbeddingDropout = "same"
+    source_token_dropout: SourceTokenDropout = 0.0
+    target_token_dropout: TargetTokenDropout = 0.0
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on attention weights")
     activation_dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside feed-forward")
+    layer_dropout: float = Field(
+        0.0, ge=0, lt=1, description="probability that a batch skips a layer (Fan et al. 2020)"
+    )
 
     @pydantic.model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -314,7 +337,8 @@ def _recipe_error(error: pydantic.ValidationError, name: str) -> RecipeError:
     """The first validation error as one sentence, with the nearest known key or value."""
     first = error.errors()[0]
     # A union's tag stands in the location beside the key; it is no part of the user's key.
-    keys = [str(part) for part in first["loc"] if part not in ("recurrent", "transformer")]
+    tags = ("recurrent", "transformer", "constrained-float")
+    keys = [str(part) for part in first["loc"] if part not in tags]
     key = ".".join(keys)
     value = first.get("input")
     if first["type"] == "extra_forbidden":
@@ -394,6 +418,12 @@ def _limit(limit: object) -> str:
 
 
 def _type_name(annotation: object) -> str:
+    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
+        return " | ".join(_type_name(part) for part in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        annotation, *notes = get_args(annotation)
+        limits = [limit for note in notes for limit in note.metadata]
+        return ", ".join([_type_name(annotation), *map(_limit, limits)])
     choices = [choice for choice in get_args(annotation) if isinstance(choice, str)]
     if choices:
         return " | ".join(f'"{choice}"' for choice in choices)

@@ -1,8 +1,12 @@
-"""Dropout whose masks cost little on a CPU."""
+"""What is left out at random in training: values, tokens, layers."""
+
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mtkit.recipe import RecurrentSection, TransformerSection
 
 
 class Dropout(nn.Module):
@@ -24,6 +28,54 @@ class Dropout(nn.Module):
             return F.dropout(values, self.probability)
         dropped: Tensor = _Masked.apply(values, self.probability)  # type: ignore[no-untyped-call]
         return dropped
+
+    def extra_repr(self) -> str:
+        return f"{self.probability}"
+
+
+def embedding_dropout(section: RecurrentSection | TransformerSection) -> Dropout:
+    """The dropout that falls on a model's embeddings."""
+    share = section.embedding_dropout
+    return Dropout(share if isinstance(share, float) else section.dropout)
+
+
+class TokenDropout(nn.Module):
+    """Whole tokens hidden in training: their vectors are zero, the others stay as they are.
+
+    "Word dropout" of Gal and Ghahramani 2016 and Sennrich et al. 2016, drawn for each position.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[B, N, D] -> [B, N, D]."""
+        if not self.training or self.probability == 0:
+            return vectors
+        drawn = torch.rand(vectors.shape[:-1], device=vectors.device)
+        return vectors * (drawn >= self.probability).unsqueeze(-1)
+
+    def extra_repr(self) -> str:
+        return f"{self.probability}"
+
+
+class LayerDropout(nn.Module):
+    """LayerDrop (Fan et al. 2020): a pass in training leaves out whole layers, each at random."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, layers: Iterable[nn.Module]) -> list[tuple[int, nn.Module]]:
+        """The layers that this pass goes through, with their numbers; all of them, when judged."""
+        numbered = list(enumerate(layers))
+        if not self.training or self.probability == 0:
+            return numbered
+        drawn = torch.rand(
+            len(numbered)
+        ).tolist()  # by the CPU's generator: no device is waited for
+        return [layer for layer, u in zip(numbered, drawn, strict=True) if u >= self.probability]
 
     def extra_repr(self) -> str:
         return f"{self.probability}"

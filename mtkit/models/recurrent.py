@@ -25,7 +25,7 @@ from mtkit.models.cells import (
     recurrent_layer,
     run,
 )
-from mtkit.models.dropout import Dropout
+from mtkit.models.dropout import Dropout, TokenDropout, embedding_dropout
 from mtkit.models.seq2seq import Memory, Seq2Seq, State, reorder
 from mtkit.recipe import RecurrentSection
 from mtkit.symbols import PAD
@@ -113,6 +113,9 @@ class Recurrent(Seq2Seq):
             for index in range(section.decoder_layers)
         )
         self.dropout = Dropout(section.dropout)
+        self.embedding_dropout = embedding_dropout(section)
+        self.source_dropout = TokenDropout(section.source_token_dropout)
+        self.target_dropout = TokenDropout(section.target_token_dropout)
         self.attention: Attention | None = None
         if section.memory != "context":
             self.attention = Attention(section.memory, width)
@@ -140,7 +143,8 @@ class Recurrent(Seq2Seq):
         if self.section.reverse_source:
             order = reversal(padding.logical_not().sum(1) - 1, source.size(1))
             source = source.gather(1, order)
-        top, last = self.encoder(self._embed(self.source_embedding, source), padding)
+        embedded = self.source_dropout(self.source_embedding(source))  # [B, S, E]
+        top, last = self.encoder(self.embedding_dropout(embedded), padding)
         if order is not None:
             top = take(top, order)
         initial = last
@@ -186,7 +190,7 @@ class Recurrent(Seq2Seq):
 
     def step(self, tokens: Tensor, memory: Memory, state: State) -> Tensor:
         assert isinstance(state, RecurrentState)
-        embedded = self._embed(self.target_embedding, tokens)  # [B, K, E]
+        embedded = self._embed(tokens)  # [B, K, E]
         features, _ = self._advance(
             project_inputs(layers_of(self.layers)[0], embedded), memory, state
         )
@@ -195,7 +199,7 @@ class Recurrent(Seq2Seq):
     def _force(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """inputs [B, T] -> features before dropout [B, T, D], attention weights [B, T, S]."""
         layers = layers_of(self.layers)
-        below = self._embed(self.target_embedding, inputs)  # [B, T, E]
+        below = self._embed(inputs)  # [B, T, E]
         if self.section.input_feeding:
             # What is fed is known one step at a time; all that does not depend on it is not.
             state = self.start(memory, 1, inputs.size(1))
@@ -236,8 +240,9 @@ class Recurrent(Seq2Seq):
         context, weights = self.attention(hidden, memory.keys[0], memory.values[0], memory.padding)
         return torch.tanh(self.combine(torch.cat([context, hidden], -1))), weights
 
-    def _embed(self, embedding: nn.Embedding, ids: Tensor) -> Tensor:
-        vectors: Tensor = self.dropout(embedding(ids))
+    def _embed(self, inputs: Tensor) -> Tensor:
+        """Target ids [B, N] -> [B, N, E]."""
+        vectors: Tensor = self.embedding_dropout(self.target_dropout(self.target_embedding(inputs)))
         return vectors
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mtkit.errors import RecipeError
 from mtkit.models.cache import KVCache
-from mtkit.models.dropout import Dropout
+from mtkit.models.dropout import Dropout, LayerDropout, TokenDropout, embedding_dropout
 from mtkit.models.seq2seq import Memory, Seq2Seq
 from mtkit.recipe import TransformerSection
 from mtkit.symbols import PAD
@@ -48,7 +48,10 @@ class Transformer(Seq2Seq):
         self.encoder_norm = nn.LayerNorm(width) if last else nn.Identity()
         self.decoder_norm = nn.LayerNorm(width) if last else nn.Identity()
         self.positions = Positions(width) if section.positions else None
-        self.dropout = Dropout(section.dropout)
+        self.dropout = embedding_dropout(section)
+        self.source_dropout = TokenDropout(section.source_token_dropout)
+        self.target_dropout = TokenDropout(section.target_token_dropout)
+        self.layer_dropout = LayerDropout(section.layer_dropout)
         self._initialise()
         if section.tied_embeddings != "none":
             self.output.weight = self.target_embedding.weight
@@ -69,9 +72,9 @@ class Transformer(Seq2Seq):
 
     def encode(self, source: Tensor) -> Memory:
         padding = source == PAD  # [B, S]
-        x = self._embed(self.source_embedding, source)  # [B, S, D]
+        x = self._place(self.source_dropout(self.source_embedding(source)))  # [B, S, D]
         bias = hiding(padding, x.dtype)  # [B, 1, 1, S]
-        for layer in self.encoder:
+        for _, layer in self.layer_dropout(self.encoder):
             x = layer(x, bias)
         x = self.encoder_norm(x)
         layers = cast("list[DecoderLayer]", list(self.decoder))
@@ -80,7 +83,7 @@ class Transformer(Seq2Seq):
         return Memory(padding, keys, values)
 
     def features(self, inputs: Tensor, memory: Memory) -> Tensor:
-        x = self._embed(self.target_embedding, inputs)  # [B, T, D]
+        x = self._place(self.target_dropout(self.target_embedding(inputs)))  # [B, T, D]
         future = torch.ones(x.size(1), x.size(1), dtype=torch.bool, device=x.device).triu(1)
         past, padding = additive(future[None], x.dtype), hiding(memory.padding, x.dtype)
         return self._decoder(x, Sight(memory, padding, past, None))
@@ -95,23 +98,21 @@ class Transformer(Seq2Seq):
         return KVCache(self.section.decoder_layers, beam, capacity, keys, padding)
 
     def step(self, tokens: Tensor, memory: Memory, state: KVCache) -> Tensor:  # type: ignore[override]
-        x = self._embed(self.target_embedding, tokens, state.length, step=True)  # [B, K, D]
+        x = self._place(self.target_embedding(tokens), state.length, step=True)  # [B, K, D]
         past = state.begin_step()
         return self.project(self._decoder(x, Sight(memory, state.padding, past, state)))
 
-    def _embed(
-        self, table: nn.Embedding, ids: Tensor, first: int = 0, step: bool = False
-    ) -> Tensor:
-        """Ids [B, N] -> [B, N, D]; positions first, first + 1 ..., in a step `first` for all."""
-        x = table(ids) * math.sqrt(self.section.width)
+    def _place(self, embedded: Tensor, first: int = 0, step: bool = False) -> Tensor:
+        """Embeddings [B, N, D] at positions first, first + 1 ..., in a step `first` for all."""
+        x = embedded * math.sqrt(self.section.width)
         if self.positions is not None:
-            x = x + self.positions(first, 1 if step else ids.size(1), x)
+            x = x + self.positions(first, 1 if step else x.size(1), x)
         dropped: Tensor = self.dropout(x)
         return dropped
 
     def _decoder(self, x: Tensor, sight: "Sight") -> Tensor:
         """The decoder stack over queries x [B, N, D], N = T (teacher forcing) or K (a step)."""
-        for index, layer in enumerate(self.decoder):
+        for index, layer in self.layer_dropout(self.decoder):
             x = layer(x, index, sight)
         normed: Tensor = self.decoder_norm(x)
         return normed

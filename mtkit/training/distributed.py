@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mtkit.errors import UsageError
+from mtkit.models.dropout import LayerDropout
 from mtkit.models.seq2seq import Seq2Seq
 
 # The others wait while the leader prepares a large corpus, validates or translates a test set.
@@ -57,7 +58,13 @@ class World:
 
     def wrap(self, model: Seq2Seq) -> nn.Module:
         """The module whose forward and backward are those of the whole world."""
-        return DistributedDataParallel(model) if self.size > 1 else model
+        if self.size == 1:
+            return model
+        # A layer that a pass leaves out has no gradient to wait for.
+        partial = any(
+            isinstance(part, LayerDropout) and part.probability > 0 for part in model.modules()
+        )
+        return DistributedDataParallel(model, find_unused_parameters=partial)
 
     def holding(self, model: nn.Module, last: bool) -> AbstractContextManager[object]:
         """Keep gradients to this process until the last batch of an update."""

@@ -16,6 +16,9 @@ _RNN: dict[str, object] = {
     "encoder_layers": 1,
     "decoder_layers": 1,
     "dropout": 0.5,
+    "embedding_dropout": 0.4,
+    "source_token_dropout": 0.3,
+    "target_token_dropout": 0.3,
 }
 _TRANSFORMER: dict[str, object] = {
     "kind": "transformer",
@@ -27,6 +30,10 @@ _TRANSFORMER: dict[str, object] = {
     "dropout": 0.5,
     "attention_dropout": 0.3,
     "activation_dropout": 0.3,
+    "embedding_dropout": 0.4,
+    "source_token_dropout": 0.3,
+    "target_token_dropout": 0.3,
+    "layer_dropout": 0.3,
 }
 
 

@@ -5,9 +5,17 @@ from itertools import combinations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mtkit.models.dropout import Dropout, keep_mask
+from mtkit.models.build import build
+from mtkit.models.dropout import (
+    Dropout,
+    LayerDropout,
+    TokenDropout,
+    embedding_dropout,
+    keep_mask,
+)
+from mtkit.recipe import ModelSection, RecurrentSection, TransformerSection
 
 COUNT = 400_000
 SIGMAS = 5.0  # a seed is fixed, so a bound that holds once holds always
@@ -129,3 +137,66 @@ def test_dropout_follows_the_seed() -> None:
     assert not torch.equal(first, second)
     torch.manual_seed(6)
     assert not torch.equal(layer(values), first)
+
+
+def test_token_dropout_hides_whole_tokens_and_leaves_the_others() -> None:
+    vectors = torch.rand(200, 100, 3) + 1
+    hidden = TokenDropout(0.3)(vectors)
+    whole = (hidden == vectors).all(-1)
+    assert torch.equal(whole, (hidden != 0).any(-1))
+    assert_share(whole, 0.3)
+    assert TokenDropout(0.3).eval()(vectors) is vectors
+
+
+def test_layer_dropout_leaves_layers_out_with_its_probability() -> None:
+    layers = nn.ModuleList(nn.Identity() for _ in range(4))
+    passes = [LayerDropout(0.25)(layers) for _ in range(2000)]
+    assert all(layers[number] is layer for kept in passes for number, layer in kept)
+    kept = torch.tensor([[n in {m for m, _ in chosen} for n in range(4)] for chosen in passes])
+    for column in kept.unbind(1):
+        assert_share(column, 0.25)
+    every = [0, 1, 2, 3]
+    assert [number for number, _ in LayerDropout(0.25).eval()(layers)] == every
+    assert [number for number, _ in LayerDropout(0.0)(layers)] == every
+
+
+@pytest.mark.parametrize("share", ["same", 0.0, 0.4])
+def test_embedding_dropout_is_the_other_or_its_own(share: float) -> None:
+    section = RecurrentSection(kind="recurrent", dropout=0.2, embedding_dropout=share)
+    assert embedding_dropout(section).probability == (0.2 if share == "same" else share)
+
+
+RECURRENT = RecurrentSection(kind="recurrent", width=8, embedding=6, dropout=0)
+TRANSFORMER = TransformerSection(
+    kind="transformer", width=8, heads=2, feed_forward=10, dropout=0, tied_embeddings="target"
+)
+
+
+@pytest.mark.parametrize("section", [RECURRENT, TRANSFORMER], ids=["recurrent", "transformer"])
+@pytest.mark.parametrize("key", ["embedding", "source_token", "target_token"])
+def test_dropout_of_its_kind_falls_where_it_says(section: ModelSection, key: str) -> None:
+    changed = section.model_copy(update={f"{key}_dropout": 0.5})
+    model = build(changed, 30, 30)
+    source, inputs = torch.randint(4, 30, (2, 9)), torch.randint(4, 30, (2, 9))
+
+    def seen(torch_seed: int) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(torch_seed)
+        memory = model.encode(source)
+        torch.manual_seed(torch_seed)  # whatever the encoder has drawn, the decoder draws the same
+        return memory.values[0], model.features(inputs, memory)
+
+    (encoded, decoded), (encoded_anew, decoded_anew) = seen(1), seen(2)
+    assert torch.equal(encoded, encoded_anew) == (key == "target_token")
+    assert not torch.equal(decoded, decoded_anew)
+
+
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_layer_dropout_passes_over_a_layer_of_the_transformer(stack: str) -> None:
+    section = TRANSFORMER.model_copy(update={"layer_dropout": 0.999999})
+    model = build(section, 30, 30)
+    source, inputs = torch.randint(4, 30, (2, 9)), torch.randint(4, 30, (2, 9))
+    before = model(source, inputs)
+    with torch.no_grad():
+        for weight in getattr(model, stack).parameters():
+            weight.normal_()
+    assert torch.equal(model(source, inputs), before)
