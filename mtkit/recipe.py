@@ -218,6 +218,13 @@ class TrainingSection(Section):
     average: int = Field(
         1, ge=1, description="checkpoints averaged into the final model (Vaswani et al. 2017, 6.1)"
     )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of a moving average of the weights, e.g. 0.999, that is judged and kept "
+        "in their place; 0: off",
+    )
     keep: int = Field(5, ge=1, description="checkpoints kept in the run folder")
 
     optimizer: OptimizerSection = OptimizerSection()

@@ -58,10 +58,16 @@ class Checkpoints:
     keep: int
 
     def save(
-        self, weights: dict[str, Tensor], optimizer: torch.optim.Optimizer, progress: Progress
+        self,
+        weights: dict[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        trained: dict[str, Tensor] | None = None,
     ) -> Path:
         """Write a checkpoint; older ones beyond `keep` go afterwards.
 
+        `weights` are those that are judged; `trained` those that training goes on from, where
+        they are others.
         Raises TrainingError when it cannot be written; those that are there stay then.
         """
         name = f"{progress.position.update:09d}"
@@ -70,6 +76,8 @@ class Checkpoints:
             self._sweep()
             aside.mkdir(parents=True)
             write_tensors(weights, aside / "weights.safetensors")
+            if trained is not None:
+                write_tensors(trained, aside / "trained.safetensors")
             write_tensors(_flat(optimizer), aside / "optimizer.safetensors")
             write_text(progress.to_json(), aside / "progress.json")
             if path.exists():

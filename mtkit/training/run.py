@@ -186,12 +186,16 @@ class Run:
         for path in reversed(trainer.checkpoints.all()):
             try:
                 progress = read_progress(path)
-                weights = read_tensors(path / "weights.safetensors")
+                weights = trained = read_tensors(path / "weights.safetensors")
+                if trainer.moving_average is not None:
+                    trained = read_tensors(path / "trained.safetensors")
                 restore_optimizer(trainer.optimizer, path)
             except ModelError as error:
                 self._emit(Warned(f"{error.message}; the checkpoint before it is used"))
                 continue
-            load_weights(trainer.model, weights)
+            load_weights(trainer.model, trained)
+            if trainer.moving_average is not None:
+                trainer.moving_average.restore(weights)
             trainer.progress = progress
             return progress.position.update
         return None

@@ -19,6 +19,7 @@ from mtkit.training.events import Event, Progressed, Saved, Validated
 from mtkit.training.feed import Feed
 from mtkit.training.judge import Judgement
 from mtkit.training.loss import smoothed_loss
+from mtkit.training.moving_average import MovingAverage
 from mtkit.training.optimizer import Schedule, make_optimizer
 from mtkit.training.r_drop import r_drop_loss, twice
 
@@ -61,6 +62,7 @@ class Trainer:
         self.checkpoints = checkpoints
         self.wrapped = world.wrap(model)
         self.optimizer = make_optimizer(training.optimizer, model.parameters())
+        self.moving_average = MovingAverage(model, training.ema) if training.ema else None
         self.progress = Progress()
         self.precision = choose_precision(training.precision, world.device)
         self.emit: Callable[[Event], None] = lambda event: None
@@ -124,6 +126,8 @@ class Trainer:
         self.set_rate()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.moving_average is not None:
+            self.moving_average.follow(position.update + 1)
         self.sums.tokens += mine
         self.sums.updates += 1
         self.progress.position = position.after_update(self.feed.updates_per_epoch)
@@ -243,15 +247,20 @@ class Trainer:
         began = time.monotonic()
         if self.world.leads and self.judge is not None:
             self.model.eval()
-            judgement = self.judge()
-            best = self.weigh(judgement)
-            if best:
-                self.keep_best()
+            with self.judged():
+                judgement = self.judge()
+                best = self.weigh(judgement)
+                if best:
+                    self.keep_best()
             self.emit(self.validated(judgement, best, time.monotonic() - began))
         self._share_verdict()
         self.progress.validated = True
         self.save()
         self.sums = self._nothing_seen()
+
+    def judged(self) -> AbstractContextManager[object]:
+        """The model has the weights that are judged and kept within."""
+        return nullcontext() if self.moving_average is None else self.moving_average.in_place()
 
     def weigh(self, judgement: Judgement) -> bool:
         """Enter a judgement into the progress; whether it is the best so far."""
@@ -294,7 +303,10 @@ class Trainer:
         """Write a checkpoint from which the same command goes on."""
         self.progress.seconds = self.seconds
         if self.world.leads:
-            path = self.checkpoints.save(weights_of(self.model), self.optimizer, self.progress)
+            weights, trained = weights_of(self.model), None
+            if self.moving_average is not None:
+                weights, trained = {**weights, **self.moving_average.mean}, weights
+            path = self.checkpoints.save(weights, self.optimizer, self.progress, trained)
             self.emit(Saved(self.progress.position.update, path))
         self.saved = time.monotonic()
         self.world.wait()

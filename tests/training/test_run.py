@@ -71,6 +71,12 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load((newest / "weights.safetensors").read_bytes())
 
 
+def made_by(run: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Everything in the newest checkpoint."""
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    return {path.name: load(path.read_bytes()) for path in newest.glob("*.safetensors")}
+
+
 def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -116,6 +122,7 @@ def test_same_recipe_gives_the_same_bits(tmp_path: Path) -> None:
         [],
         ["tokenizer.sampling=0.1", "training.accumulation=2"],
         ["training.r_drop=5", "model.layer_dropout=0.3", "model.target_token_dropout=0.2"],
+        ["training.ema=0.9", "training.average=2"],
     ],
 )
 def test_interrupted_run_equals_uninterrupted_run(
@@ -141,7 +148,10 @@ def test_interrupted_run_equals_uninterrupted_run(
         resumed += [event.resumed_at for event in events if isinstance(event, Started)]
     assert reasons == ["interrupted"] * 3 + ["reached 24 updates"]
     assert resumed == [None, 3, 11, 16]
-    assert same_bits(weights(whole), weights(run))
+    for name in made_by(whole):
+        assert same_bits(made_by(whole)[name], made_by(run)[name]), name
+    kept = (load((path / "weights.safetensors").read_bytes()) for path in (whole, run))
+    assert same_bits(*kept)
 
 
 def stop_at(kind: type[Progressed | Validated], update: int) -> Listener:
@@ -349,6 +359,21 @@ def test_mean_of_checkpoints_is_judged_like_the_others(tmp_path: Path) -> None:
     run = train(recipe, tmp_path / "run", listeners=[events.append])
     assert len(losses(events)) == 4
     assert len(list((run / "checkpoints").iterdir())) == 3
+
+
+def test_moving_average_is_what_is_judged_and_kept(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE)
+    raw, events = train(recipe, tmp_path / "raw"), list[Event]()
+    run = train(recipe.changed(["training.ema=0.8"]), tmp_path / "run", listeners=[events.append])
+    made = made_by(run)
+    assert same_bits(made["trained.safetensors"], weights(raw)), "training itself is the same"
+    assert not same_bits(made["weights.safetensors"], weights(raw))
+    best = json.loads((run / "card.json").read_text())["valid"]["update"]
+    kept = load((run / "weights.safetensors").read_bytes())
+    checkpoint = run / "checkpoints" / f"{best:09d}" / "weights.safetensors"
+    assert same_bits(kept, load(checkpoint.read_bytes()))
+    plain = [json.loads(line) for line in (raw / "log.jsonl").read_text().split("\n")[:-1]]
+    assert losses(events) != [entry["loss"] for entry in plain if entry["event"] == "validated"]
 
 
 def test_early_stopping_counts_validations_without_gain(tmp_path: Path) -> None:
