@@ -218,6 +218,9 @@ class TrainingSection(Section):
     average: int = Field(
         1, ge=1, description="checkpoints averaged into the final model (Vaswani et al. 2017, 6.1)"
     )
+    average_of: Literal["last", "best"] = Field(
+        "last", description="which are averaged: the last ones, or those around the best"
+    )
     ema: float = Field(
         0.0,
         ge=0,

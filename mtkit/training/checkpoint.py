@@ -50,12 +50,15 @@ class Progress:
 class Checkpoints:
     """The `checkpoints/` folder of a run: one folder an update, the newest `keep` are kept.
 
+    So are `around` of them around the best.
+
     A checkpoint is written under another name, flushed to the disk and renamed; it is renamed again
     before it is removed. Names that begin with a dot are what a killed process left.
     """
 
     folder: Path
     keep: int
+    around: int = 0
 
     def save(
         self,
@@ -84,7 +87,7 @@ class Checkpoints:
                 path.rename(self.folder / f".{name}.old")
             aside.rename(path)
             _flush(self.folder)
-            self._prune(path)
+            self._prune(path, progress.best_update)
         except (OSError, SafetensorError) as error:
             raise TrainingError(
                 f"{path}: the checkpoint cannot be written ({error})",
@@ -100,10 +103,21 @@ class Checkpoints:
 
     def averaged(self, last: int) -> list[Path]:
         """The newest `last` checkpoints that were made at a validation."""
-        return [path for path in self.all() if _made_at_validation(path)][-last:]
+        return self._validated()[-last:]
 
-    def _prune(self, newest: Path) -> None:
-        kept = {newest, *self.averaged(self.keep)}
+    def around_best(self, count: int, best: int) -> list[Path]:
+        """`count` checkpoints made at validations, as many before the one of update `best` as
+        after it where there are as many."""
+        paths = self._validated()
+        place = sum(int(path.name) < best for path in paths)
+        first = max(0, min(place - count // 2, len(paths) - count))
+        return paths[first : first + count]
+
+    def _validated(self) -> list[Path]:
+        return [path for path in self.all() if _made_at_validation(path)]
+
+    def _prune(self, newest: Path, best: int) -> None:
+        kept = {newest, *self.averaged(self.keep), *self.around_best(self.around, best)}
         for path in self.all():
             if path not in kept:
                 path.rename(self.folder / f".{path.name}.old")

@@ -23,6 +23,7 @@ MAY_CHANGE = (
     "training.minutes",
     "training.accumulation",  # for other processes; how many batches an update takes is checked
     "training.average",
+    "training.average_of",
     "validation.patience",
     "search",
 )
@@ -104,7 +105,8 @@ def _limits(recipe: Recipe) -> list[float | str]:
     limits = recipe.training
     patience = recipe.validation.patience
     numbers = [limits.updates, limits.epochs, limits.minutes, patience, limits.average]
-    return [*numbers, *recipe.data.test]
+    others = [limits.average_of] if limits.average_of != "last" else []
+    return [*numbers, *others, *recipe.data.test]
 
 
 def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:

@@ -160,13 +160,14 @@ class Run:
         fetch = fetcher(data, recipe.tokenizer.sampling)
         feed = Feed(data.train.lengths, fetch, recipe.training, self.world)
         kept = max(recipe.training.keep, recipe.training.average)
+        around = recipe.training.average if recipe.training.average_of == "best" else 0
         trainer = Trainer(
             model,
             feed,
             recipe.training,
             recipe.validation,
             self.world,
-            Checkpoints(self.folder / "checkpoints", kept),
+            Checkpoints(self.folder / "checkpoints", kept, around),
         )
         trainer.emit = self._emit
         self._judge = Judge(
@@ -307,24 +308,26 @@ class Run:
         self.world.wait()
 
     def _average(self, trainer: Trainer, data: Prepared) -> None:
-        """Replace the best model by the mean of the last checkpoints if that validates better."""
-        paths = trainer.checkpoints.averaged(self.recipe.training.average)
-        if self.recipe.training.average < 2 or len(paths) < 2:
+        """Replace the best model by the mean of some checkpoints if that validates better."""
+        count, best = self.recipe.training.average, trainer.progress.best_update
+        if self.recipe.training.average_of == "best":
+            paths = trainer.checkpoints.around_best(count, best)
+            name = f"the mean of {len(paths)} checkpoints around the best"
+        else:
+            paths = trainer.checkpoints.averaged(count)
+            name = f"the mean of the last {len(paths)} checkpoints"
+        if count < 2 or len(paths) < 2:
             return
         load_weights(
             trainer.model, model_dir.average([path / "weights.safetensors" for path in paths])
         )
         began = time.monotonic()
         judgement = self._judge.validate(trainer.model)
-        best = trainer.weigh(judgement)
-        self._emit(trainer.validated(judgement, best, time.monotonic() - began))
-        if best:
+        better = trainer.weigh(judgement)
+        self._emit(trainer.validated(judgement, better, time.monotonic() - began))
+        if better:
             self._keep(trainer.model, data, trainer)
-            self._emit(Noted(f"the mean of the last {len(paths)} checkpoints is the best model"))
-        else:
-            self._emit(
-                Noted(f"the mean of the last {len(paths)} checkpoints is no better; left out")
-            )
+        self._emit(Noted(f"{name} is {'the best model' if better else 'no better; left out'}"))
 
     def _test(self, model: Seq2Seq) -> dict[str, float]:
         """Score the test corpora once, with the model that the run folder holds."""

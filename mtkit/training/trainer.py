@@ -263,10 +263,12 @@ class Trainer:
         return nullcontext() if self.moving_average is None else self.moving_average.in_place()
 
     def weigh(self, judgement: Judgement) -> bool:
-        """Enter a judgement into the progress; whether it is the best so far."""
+        """Enter a judgement into the progress; whether it is the best so far, ties by loss."""
         metric = self.validation.metric
         value = -judgement.loss if metric == "loss" else judgement.scores[metric]
-        best = self.progress.best_value is None or value > self.progress.best_value
+        before = self.progress.best_value
+        lowest = self.progress.best_scores.get("loss", math.inf)
+        best = before is None or (value, -judgement.loss) > (before, -lowest)
         if best:
             self.progress.best_value = value
             self.progress.best_update = self.progress.position.update

@@ -12,9 +12,9 @@ from mtkit.training.checkpoint import Checkpoints, Progress, write_text
 from mtkit.training.optimizer import Position
 
 
-def save(checkpoints: Checkpoints, update: int, *, validated: bool = True) -> Path:
+def save(checkpoints: Checkpoints, update: int, *, validated: bool = True, best: int = 0) -> Path:
     weight = torch.nn.Parameter(torch.full((2, 3), float(update)))
-    progress = Progress(Position(update), validated=validated)
+    progress = Progress(Position(update), validated=validated, best_update=best)
     return checkpoints.save({"w": weight}, torch.optim.SGD([weight], 0.1), progress)
 
 
@@ -30,6 +30,21 @@ def test_the_newest_and_the_last_validated_checkpoints_are_kept(tmp_path: Path) 
     save(checkpoints, 7, validated=False)
     assert names(checkpoints.folder) == ["000000004", "000000006", "000000007"]
     assert [path.name for path in checkpoints.averaged(2)] == ["000000004", "000000006"]
+
+
+@pytest.mark.parametrize(
+    ("best", "after", "expected"),
+    [(4, 9, [3, 4, 5]), (4, 4, [2, 3, 4]), (4, 5, [3, 4, 5]), (1, 9, [1, 2, 3])],
+)
+def test_checkpoints_around_the_best_are_kept(
+    tmp_path: Path, best: int, after: int, expected: list[int]
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=3, around=3)
+    for update in range(1, after + 1):
+        save(checkpoints, update, best=min(update, best))
+    assert [int(path.name) for path in checkpoints.around_best(3, best)] == expected
+    newest = {*range(max(after - 2, 1), after + 1)}
+    assert {int(name) for name in names(tmp_path)} == newest | set(expected)
 
 
 def test_half_removed_checkpoint_does_not_stop_the_next(tmp_path: Path) -> None:

@@ -376,7 +376,37 @@ def test_moving_average_is_what_is_judged_and_kept(tmp_path: Path) -> None:
     assert losses(events) != [entry["loss"] for entry in plain if entry["event"] == "validated"]
 
 
-def test_early_stopping_counts_validations_without_gain(tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_mean_is_of_the_checkpoints_that_the_recipe_names(tmp_path: Path, which: str) -> None:
+    events: list[Event] = []
+    changes = ["training.average=2", "validation.every=4", "validation.metric=loss"]
+    changes += ["training.optimizer.rate=0.5", f"training.average_of={which}", "training.keep=2"]
+    run = train(Recipe.parse(RECIPE).changed(changes), tmp_path / "run", listeners=[events.append])
+    told = [event.message for event in events if isinstance(event, Noted)]
+    words = {"last": "the last 2 checkpoints", "best": "2 checkpoints around the best"}[which]
+    assert any(words in message for message in told)
+    *judged, _ = (event for event in events if isinstance(event, Validated))
+    best = max(event.update for event in judged if event.best)
+    assert best < 20, "a rate so high leads away from the best"
+    kept = {int(path.name) for path in (run / "checkpoints").iterdir()}
+    assert kept == {20, 24} | ({best - 4, best} - {0} if which == "best" else set())
+
+
+def test_best_is_best_by_the_metric_and_then_by_loss(tmp_path: Path) -> None:
+    events: list[Event] = []
+    recipe = Recipe.parse(RECIPE).changed(["validation.every=3"])
+    train(recipe, tmp_path / "run", listeners=[events.append])
+    judged = [event for event in events if isinstance(event, Validated)]
+    values = [(event.scores["bleu"], -event.loss) for event in judged]
+    assert [event.best for event in judged] == [
+        all(value > before for before in values[:index]) for index, value in enumerate(values)
+    ]
+    ties = [a for a, b in zip(judged, judged[1:], strict=False) if a.scores == b.scores]
+    assert ties, "or this shows nothing"
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf", "loss"])
+def test_early_stopping_counts_validations_without_gain(tmp_path: Path, metric: str) -> None:
     events: list[Event] = []
     recipe = Recipe.parse(RECIPE).changed(
         [
@@ -384,13 +414,13 @@ def test_early_stopping_counts_validations_without_gain(tmp_path: Path) -> None:
             "training.updates=400",
             "validation.patience=2",
             "validation.every=3",
-            "validation.metric=bleu",
+            f"validation.metric={metric}",
         ]
     )
     train(recipe, tmp_path / "run", listeners=[events.append])
     finished = events[-1]
     assert isinstance(finished, Finished)
-    assert finished.reason == "no gain in bleu in 2 validations"
+    assert finished.reason == f"no gain in {metric} in 2 validations"
     assert finished.update == 9
 
 
