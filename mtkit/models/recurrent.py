@@ -9,10 +9,10 @@ does not enter the cell; the decoder starts from all last states; and h~_t repla
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mtkit.errors import RecipeError
 from mtkit.models.attention import Attention
@@ -160,8 +160,7 @@ class Recurrent(Seq2Seq):
         return Memory(padding, (self.attention.keys(top),), (top,), initial)
 
     def features(self, inputs: Tensor, memory: Memory) -> Tensor:
-        features: Tensor = self.dropout(self._force(inputs, memory)[0])
-        return features
+        return self._readout(self._force(inputs, memory)[0])
 
     def alignment(self, inputs: Tensor, memory: Memory) -> Tensor:
         """Attention weights under teacher forcing: inputs [B, T] -> [B, T, S].
@@ -170,11 +169,10 @@ class Recurrent(Seq2Seq):
         """
         return self._force(inputs, memory)[1]
 
-    def project(self, features: Tensor) -> Tensor:
+    def output_layer(self) -> tuple[Tensor, Tensor | None]:
         if self.section.tied_embeddings:
-            return F.linear(self.narrow(features), self.target_embedding.weight, self.output_bias)
-        logits: Tensor = self.output(features)
-        return logits
+            return self.target_embedding.weight, self.output_bias
+        return self.output.weight, self.output.bias
 
     def start(self, memory: Memory, beam: int, capacity: int) -> RecurrentState:
         """The state of `beam` equal hypotheses a sentence; it does not grow with `capacity`."""
@@ -194,7 +192,7 @@ class Recurrent(Seq2Seq):
         features, _ = self._advance(
             project_inputs(layers_of(self.layers)[0], embedded), memory, state
         )
-        return self.project(self.dropout(features))
+        return self.project(self._readout(features))
 
     def _force(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """inputs [B, T] -> features before dropout [B, T, D], attention weights [B, T, S]."""
@@ -239,6 +237,11 @@ class Recurrent(Seq2Seq):
             return hidden, hidden.new_ones(*hidden.shape[:2], 1)
         context, weights = self.attention(hidden, memory.keys[0], memory.values[0], memory.padding)
         return torch.tanh(self.combine(torch.cat([context, hidden], -1))), weights
+
+    def _readout(self, features: Tensor) -> Tensor:
+        """What the output layer sees of features [..., D]: as wide as what it is tied to."""
+        seen: Tensor = self.dropout(features)
+        return cast("Tensor", self.narrow(seen)) if self.section.tied_embeddings else seen
 
     def _embed(self, inputs: Tensor) -> Tensor:
         """Target ids [B, N] -> [B, N, E]."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -67,8 +68,8 @@ class Seq2Seq(nn.Module, ABC):
         """Teacher forcing: inputs [B, T] (BOS first) -> what the output layer sees [B, T, D]."""
 
     @abstractmethod
-    def project(self, features: Tensor) -> Tensor:
-        """The output layer: features [..., D] -> logits [..., V]."""
+    def output_layer(self) -> tuple[Tensor, Tensor | None]:
+        """The matrix [V, D] and the bias [V] that make logits of features."""
 
     @abstractmethod
     def start(self, memory: Memory, beam: int, capacity: int) -> State:
@@ -81,20 +82,17 @@ class Seq2Seq(nn.Module, ABC):
         The logits are fresh every time: the caller may overwrite them.
         """
 
+    def project(self, features: Tensor) -> Tensor:
+        """The output layer: features [..., D] -> logits [..., V]."""
+        return F.linear(features, *self.output_layer())
+
     def decode(self, inputs: Tensor, memory: Memory) -> Tensor:
         """Teacher forcing: inputs [B, T] -> logits [B, T, V]."""
         return self.project(self.features(inputs, memory))
 
-    def forward(self, source: Tensor, inputs: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Teacher forcing from ids: the one call that training makes.
-
-        source [B, S], inputs [B, T] -> logits [B, T, V]; with `rows` [N], positions counted
-        through the flattened [B * T], only those logits are computed: [N, V].
-        """
-        features = self.features(inputs, self.encode(source))
-        if rows is not None:
-            features = features.flatten(0, 1).index_select(0, rows)  # [N, D]
-        return self.project(features)
+    def forward(self, source: Tensor, inputs: Tensor) -> Tensor:
+        """Teacher forcing from ids: source [B, S], inputs [B, T] -> logits [B, T, V]."""
+        return self.decode(inputs, self.encode(source))
 
 
 def reorder(tensor: Tensor, parents: Tensor) -> Tensor:

@@ -88,9 +88,8 @@ class Transformer(Seq2Seq):
         past, padding = additive(future[None], x.dtype), hiding(memory.padding, x.dtype)
         return self._decoder(x, Sight(memory, padding, past, None))
 
-    def project(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.output(features)
-        return logits
+    def output_layer(self) -> tuple[Tensor, Tensor | None]:
+        return self.output.weight, None
 
     def start(self, memory: Memory, beam: int, capacity: int) -> KVCache:
         keys = memory.keys[0]
@@ -107,6 +106,9 @@ class Transformer(Seq2Seq):
         x = embedded * math.sqrt(self.section.width)
         if self.positions is not None:
             x = x + self.positions(first, 1 if step else x.size(1), x)
+        if torch.is_autocast_enabled(x.device.type):
+            # The whole residual stream is in the type of the products: nothing is cast in between.
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         dropped: Tensor = self.dropout(x)
         return dropped
 
@@ -141,7 +143,7 @@ class Residual(nn.Module):
         return self.norm(x) if self.pre else x
 
     def after(self, x: Tensor, change: Tensor) -> Tensor:
-        x = x + self.dropout(change)
+        x = self.dropout.added(x, change)
         return x if self.pre else self.norm(x)
 
 
@@ -155,9 +157,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(section.width, section.width)
         self.dropout = Dropout(section.attention_dropout)
 
-    def heads_of(self, x: Tensor) -> Tensor:
-        """[B, N, D] -> [B, H, N, Dh]."""
-        return x.view(x.size(0), x.size(1), self.heads, -1).transpose(1, 2)
+    def heads_of(self, x: Tensor, parts: int) -> Tensor:
+        """[B, N, parts x D] -> [parts, B, H, N, Dh], laid out so: else every product copies."""
+        split = x.view(x.size(0), x.size(1), parts, self.heads, -1)
+        return split.permute(2, 0, 3, 1, 4).contiguous()
 
     def forward(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """Queries [B, H, N, Dh], keys and values [B, H, S, Dh] -> [B, N, D].
@@ -193,8 +196,8 @@ class SelfAttention(Attention):
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, N, D] -> query, keys, values, each [B, H, N, Dh]."""
-        query, keys, values = self.joined(x).chunk(3, -1)
-        return self.heads_of(query), self.heads_of(keys), self.heads_of(values)
+        query, keys, values = self.heads_of(self.joined(x), 3)
+        return query, keys, values
 
 
 class CrossAttention(Attention):
@@ -206,12 +209,12 @@ class CrossAttention(Attention):
         self.joined = nn.Linear(section.width, 2 * section.width)
 
     def query(self, x: Tensor) -> Tensor:
-        return self.heads_of(self.asked(x))
+        return self.heads_of(self.asked(x), 1)[0]
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, S, D] -> [B, H, S, Dh] twice, laid out so: else every step's product copies them."""
-        keys, values = self.joined(x).chunk(2, -1)
-        return self.heads_of(keys).contiguous(), self.heads_of(values).contiguous()
+        """[B, S, D] -> [B, H, S, Dh] twice."""
+        keys, values = self.heads_of(self.joined(x), 2)
+        return keys, values
 
 
 class FeedForward(nn.Module):
@@ -227,8 +230,10 @@ class FeedForward(nn.Module):
         self.residual = Residual(section)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.dropout(self.activation(self.inner(self.residual.before(x))))
-        return self.residual.after(x, self.outer(inner))
+        # As rows [B * N, D]: of a view, the change in place would be copied back and forth.
+        rows = self.residual.before(x).flatten(0, 1)
+        inner = self.dropout(self.activation(self.inner(rows)))
+        return self.residual.after(x, self.outer(inner).view_as(x))
 
 
 class EncoderLayer(nn.Module):

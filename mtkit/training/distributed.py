@@ -13,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtkit.errors import UsageError
 from mtkit.models.dropout import LayerDropout
-from mtkit.models.seq2seq import Seq2Seq
 
 # The others wait while the leader prepares a large corpus, validates or translates a test set.
 _PATIENCE = timedelta(hours=24)
@@ -56,7 +55,7 @@ class World:
         """Whether this process speaks and writes for all."""
         return self.rank == 0
 
-    def wrap(self, model: Seq2Seq) -> nn.Module:
+    def wrap(self, model: nn.Module) -> nn.Module:
         """The module whose forward and backward are those of the whole world."""
         if self.size == 1:
             return model

@@ -15,7 +15,7 @@ from mtkit.decoding.translator import Translator
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import SearchSection, ValidationSection
 from mtkit.training.events import Sample
-from mtkit.training.loss import smoothed_loss
+from mtkit.training.loss import Objective
 
 SAMPLES = 3
 
@@ -76,11 +76,11 @@ class Judge:
     def _loss(self, model: Seq2Seq) -> float:
         """Cross-entropy per target token over the validation corpus, not smoothed."""
         valid = self.data.valid
+        objective = Objective(model, smoothing=0.0)
         total, tokens = torch.zeros((), dtype=torch.float64, device=self.device), 0
         for indices in plan(valid.lengths, self.max_tokens, seed=0, epoch=0):
             batch = collate(valid.source, valid.target, indices).to(self.device)
             with self.autocast():
-                logits = model(batch.source, batch.inputs, batch.rows)
-            total += smoothed_loss(logits, batch.labels, 0.0)[1]
+                total += objective(batch)[1]
             tokens += batch.tokens
         return float(total) / max(tokens, 1)

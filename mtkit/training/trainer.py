@@ -18,10 +18,9 @@ from mtkit.training.distributed import World
 from mtkit.training.events import Event, Progressed, Saved, Validated
 from mtkit.training.feed import Feed
 from mtkit.training.judge import Judgement
-from mtkit.training.loss import smoothed_loss
+from mtkit.training.loss import Objective
 from mtkit.training.moving_average import MovingAverage
 from mtkit.training.optimizer import Schedule, make_optimizer
-from mtkit.training.r_drop import r_drop_loss, twice
 
 REPORT_SECONDS = 1.0
 SAVE_SECONDS = 600.0
@@ -60,7 +59,7 @@ class Trainer:
         self.validation = validation
         self.world = world
         self.checkpoints = checkpoints
-        self.wrapped = world.wrap(model)
+        self.objective = world.wrap(Objective(model, training.label_smoothing, training.r_drop))
         self.optimizer = make_optimizer(training.optimizer, model.parameters())
         self.moving_average = MovingAverage(model, training.ema) if training.ema else None
         self.progress = Progress()
@@ -117,8 +116,9 @@ class Trainer:
         tokens = self.world.total(mine)
         for number, batch in enumerate(batches):
             batch = batch.to(self.world.device)
-            with self.world.holding(self.wrapped, last=number + 1 == len(batches)):
-                loss = self.loss(batch)
+            with self.world.holding(self.objective, last=number + 1 == len(batches)):
+                with self.autocast():
+                    loss, _ = self.objective(batch)
                 # DDP averages gradients over the world; the loss is per token of the whole world.
                 torch.autograd.backward(loss * (self.world.size / tokens))
             self.sums.loss += loss.detach()
@@ -132,16 +132,6 @@ class Trainer:
         self.sums.updates += 1
         self.progress.position = position.after_update(self.feed.updates_per_epoch)
         self.progress.validated = False
-
-    def loss(self, batch: Batch) -> Tensor:
-        """What is trained on, summed over the batch's labels."""
-        smoothing, alpha = self.training.label_smoothing, self.training.r_drop
-        seen = twice(batch) if alpha else batch
-        with self.autocast():
-            logits = self.wrapped(seen.source, seen.inputs, seen.rows)
-        if alpha:
-            return r_drop_loss(logits, batch.labels, smoothing, alpha)
-        return smoothed_loss(logits, batch.labels, smoothing)[0]
 
     def clip(self) -> Tensor:
         """Scale the gradient down to the norm `clip` (Pascanu et al. 2013); its norm before."""

@@ -24,7 +24,7 @@ from mtkit.training.checkpoint import Checkpoints
 from mtkit.training.distributed import World
 from mtkit.training.feed import Feed, fetcher
 from mtkit.training.host import keep_freed_memory, machine
-from mtkit.training.loss import smoothed_loss
+from mtkit.training.loss import Aims, linear_loss
 from mtkit.training.optimizer import Schedule
 from mtkit.training.trainer import Trainer
 
@@ -65,14 +65,18 @@ def timed_update(trainer: Trainer, batches: list[Batch], spent: Counter[str]) ->
             torch.cuda.synchronize()
         spent[phase] += time.perf_counter() - began
 
-    trainer.model.train()
+    model, smoothing = trainer.model.train(), trainer.training.label_smoothing
     tokens = sum(batch.tokens for batch in batches)
     for batch in batches:
         batch = batch.to(trainer.world.device)
-        with clock("forward"), trainer.autocast():
-            logits = trainer.wrapped(batch.source, batch.inputs, batch.rows)
-        with clock("loss"):
-            loss, _ = smoothed_loss(logits, batch.labels, trainer.training.label_smoothing)
+        with trainer.autocast():
+            with clock("forward"):
+                memory = model.encode(batch.source)
+                features = model.features(batch.inputs, memory)
+                features = features.flatten(0, 1).index_select(0, batch.rows)
+            with clock("loss"):
+                matrix, bias = model.output_layer()
+                loss, _ = linear_loss(features, matrix, bias, Aims(batch.labels, smoothing))
         with clock("backward"):
             (loss / tokens).backward()
     with clock("optimizer"):

@@ -2,19 +2,23 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from kinds import KINDS, SOURCE_SIZE, TARGET_SIZE, tiny_model
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from mtkit.data.batches import assemble
 from mtkit.models.seq2seq import Seq2Seq, reorder
 from mtkit.symbols import BOS, EOS, PAD
+from mtkit.training.loss import Objective
 
 FIRST = EOS + 1  # of the tokens that are no symbols
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def assert_same(actual: Tensor, expected: Tensor) -> None:
+def assert_same(actual: Tensor | None, expected: Tensor | None) -> None:
+    assert actual is not None
     torch.testing.assert_close(actual, expected, atol=1e-12, rtol=1e-10)
 
 
@@ -200,14 +204,20 @@ def test_models_see_every_source_token(kind: str) -> None:
 
 
 @every_kind
-def test_models_rows_pick_the_same_logits(kind: str) -> None:
-    model = tiny_model(kind)
-    sources, inputs = example()
-    source, padded = batch(sources), batch(inputs)
-    rows = (padded != PAD).flatten().nonzero().squeeze(1)
-    assert_same(model(source, padded, rows), model(source, padded)[padded != PAD])
-    shuffled = rows.flip(0)[:3]
-    assert_same(model(source, padded, shuffled), model(source, padded).flatten(0, 1)[shuffled])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_models_loss_and_gradient_are_those_of_their_logits(kind: str, smoothing: float) -> None:
+    sources, targets = example()
+    given = assemble(batch(sources).numpy(), batch(targets).numpy())
+    model, other = tiny_model(kind), tiny_model(kind)
+    loss, plain = Objective(model, smoothing)(given)
+    loss.backward()
+    logits = other(given.source, given.inputs).flatten(0, 1)[given.rows]
+    expected = F.cross_entropy(logits, given.labels, reduction="sum", label_smoothing=smoothing)
+    expected.backward()
+    assert_same(loss, expected)
+    assert_same(plain, F.cross_entropy(logits, given.labels, reduction="sum"))
+    for mine, its in zip(model.parameters(), other.parameters(), strict=True):
+        assert_same(mine.grad, its.grad)
 
 
 @every_kind

@@ -161,8 +161,8 @@ class Table(Seq2Seq):
     def features(self, inputs: Tensor, memory: Memory) -> Tensor:
         return inputs
 
-    def project(self, features: Tensor) -> Tensor:
-        return self.table[features]
+    def output_layer(self) -> tuple[Tensor, Tensor | None]:
+        raise AssertionError("a table has none")
 
     def start(self, memory: Memory, beam: int, capacity: int) -> "Nothing":
         return Nothing()

@@ -13,7 +13,7 @@ from mtkit.models.dropout import (
     LayerDropout,
     TokenDropout,
     embedding_dropout,
-    keep_mask,
+    keep_bits,
 )
 from mtkit.recipe import ModelSection, RecurrentSection, TransformerSection
 
@@ -24,6 +24,14 @@ SIGMAS = 5.0  # a seed is fixed, so a bound that holds once holds always
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(11)
+
+
+def kept(*shape: int, probability: float) -> Tensor:
+    """What is kept, as truth values."""
+    bits = keep_bits(torch.Size(shape), probability)
+    assert bits.dtype == torch.int16
+    assert ((bits == 0) | (bits == -1)).all(), "whole patterns: none or all"
+    return bits.bool()
 
 
 def assert_share(kept: Tensor, probability: float) -> None:
@@ -41,18 +49,18 @@ probabilities = pytest.mark.parametrize(
 
 @probabilities
 def test_dropout_drops_its_share(probability: float) -> None:
-    assert_share(keep_mask(torch.Size([COUNT]), probability), probability)
+    assert_share(kept(COUNT, probability=probability), probability)
 
 
 @probabilities
 def test_dropout_drops_the_same_share_of_each_quarter_of_a_draw(probability: float) -> None:
-    quarters = keep_mask(torch.Size([COUNT, 4]), probability)
+    quarters = kept(COUNT, 4, probability=probability)
     for quarter in quarters.unbind(1):
         assert_share(quarter, probability)
 
 
 def test_dropout_draws_the_values_of_a_draw_independently() -> None:
-    quarters = keep_mask(torch.Size([COUNT, 4]), 0.5)
+    quarters = kept(COUNT, 4, probability=0.5)
     for one, other in combinations(quarters.unbind(1), 2):
         assert_share(one ^ other, 0.5)
     for quarter in quarters.unbind(1):
@@ -62,12 +70,12 @@ def test_dropout_draws_the_values_of_a_draw_independently() -> None:
 @pytest.mark.parametrize("probability", [1e-9, 1 - 1e-9])
 def test_dropout_takes_any_probability_below_one(probability: float) -> None:
     # Nearer to 0 or 1 than 16 bits can say.
-    assert_share(keep_mask(torch.Size([1000]), probability), probability)
+    assert_share(kept(1000, probability=probability), probability)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3,), (5, 7), (2, 3, 0), (2, 3, 11)])
 def test_dropout_masks_have_the_shape_asked_for(shape: tuple[int, ...]) -> None:
-    assert keep_mask(torch.Size(shape), 0.5).shape == shape
+    assert keep_bits(torch.Size(shape), 0.5).shape == shape
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])

@@ -312,7 +312,7 @@ def test_dropout_acts_in_training_only(changes: dict[str, object]) -> None:
 def test_dropout_falls_on_embeddings_between_layers_and_on_the_output(feeding: bool) -> None:
     m = model(dropout=0.5, input_feeding=feeding, encoder_layers=3, decoder_layers=2)
     seen: list[tuple[int, ...]] = []
-    for dropout in (m.dropout, m.encoder.dropout):
+    for dropout in (m.embedding_dropout, m.dropout, m.encoder.dropout):
         dropout.register_forward_hook(lambda _, values, __: seen.append(tuple(values[0].shape)))
     m(SOURCE, INPUTS)
     source, between_encoder_layers = (2, 4, EMBEDDING), [(2, 4, WIDTH)] * 2

@@ -1,5 +1,6 @@
 """A run as a whole, on the real code and a small part of the phrasebook."""
 
+import itertools
 import json
 import os
 import signal
@@ -401,7 +402,7 @@ def test_best_is_best_by_the_metric_and_then_by_loss(tmp_path: Path) -> None:
     assert [event.best for event in judged] == [
         all(value > before for before in values[:index]) for index, value in enumerate(values)
     ]
-    ties = [a for a, b in zip(judged, judged[1:], strict=False) if a.scores == b.scores]
+    ties = [a for a, b in itertools.pairwise(judged) if a.scores == b.scores]
     assert ties, "or this shows nothing"
 
 
