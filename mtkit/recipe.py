@@ -215,6 +215,9 @@ class TrainingSection(Section):
         "auto", description="bfloat16 autocast where the hardware has it"
     )
     seed: int = Field(1, ge=0, description="seed of weights, order, dropout and sampling")
+    start: str = Field(
+        "", description="model directory to start from: its weights, its vocabulary; empty: anew"
+    )
     average: int = Field(
         1, ge=1, description="checkpoints averaged into the final model (Vaswani et al. 2017, 6.1)"
     )

@@ -40,6 +40,7 @@ from mtkit.training.host import keep_freed_memory, machine, stopping_at_signals
 from mtkit.training.judge import Judge
 from mtkit.training.log import Log
 from mtkit.training.optimizer import Schedule
+from mtkit.training.start import Parent
 from mtkit.training.trainer import Trainer, weights_of
 
 
@@ -81,6 +82,7 @@ class Run:
 
     def go(self, model: Seq2Seq | None) -> Path:
         folder = RunFolder(self.folder)
+        self._parent = self._start()
         folder.check(self.recipe)
         ended = folder.ended(self.recipe)
         if ended is not None:
@@ -127,18 +129,27 @@ class Run:
             self._emit(Noted(f"Test: {' '.join(corpus.report.sentences())}"))
         return pairs
 
+    def _start(self) -> Parent | None:
+        """The model that the recipe starts from; from here on its tokenizers are the recipe's."""
+        if not self.recipe.training.start:
+            return None
+        parent = Parent.load(Path(self.recipe.training.start))
+        self.recipe = parent.adopt(self.recipe)
+        return parent
+
     def _prepare(self) -> Prepared:
         """Tokenizers and stores; the leader makes them, the others find them in the cache."""
 
         def listen(stage: str, fraction: float | None) -> None:
             self._emit(Preparing(stage, fraction))
 
+        given = self._parent.tokenizers if self._parent else None
         if self.world.leads:
-            data = prepare(self.recipe, listen=listen)
+            data = prepare(self.recipe, listen=listen, tokenizers=given)
             self.world.wait()
             return data
         self.world.wait()
-        return prepare(self.recipe)
+        return prepare(self.recipe, tokenizers=given)
 
     def _name_languages(self, data: Prepared) -> None:
         """Enter the languages that the corpora name into the recipe, which goes with the model."""
@@ -153,6 +164,9 @@ class Run:
         if model is None:
             sizes = data.source_tokenizer.size, data.target_tokenizer.size
             model = build(self.recipe.model, *sizes)
+        if self._parent is not None:
+            load_weights(model, self._parent.weights)
+            self._emit(Noted(self._parent.words))
         return model.to(self.world.device)
 
     def _trainer(self, model: Seq2Seq, data: Prepared) -> Trainer:
@@ -261,6 +275,7 @@ class Run:
         progress = trainer.progress
         return {
             "title": self.recipe.title,
+            **({"started_from": start} if (start := self.recipe.training.start) else {}),
             "data": data.fingerprint,
             "train": list(self.recipe.data.train),
             "pairs": len(data.train.lengths),
