@@ -28,6 +28,11 @@ class DataSection(Section):
     """Which corpora are learned from, and what is asked of their pairs."""
 
     train: tuple[str, ...] = Field((), description="corpora to train on, each named by one string")
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (),
+        description="times that an epoch goes through each corpus of `train`, e.g. [1, 0.5, 3]; "
+        "empty: once",
+    )
     valid: tuple[str, ...] = Field(
         (), description="corpora to validate on; empty: pairs are held out of the training corpus"
     )
@@ -261,6 +266,7 @@ class SearchSection(Section):
     max_length_ratio: float = Field(
         2.0, gt=0, description="longest output: ratio x source + offset"
     )
+    tag: str = Field("", description="put before every line to translate, e.g. <2de>")
     max_length_offset: int = Field(20, ge=1, description="longest output: ratio x source + offset")
 
 

@@ -190,6 +190,8 @@ def of_model(
     language = scorer.language or recipe.data.target_language or corpus.languages[1] or ""
     _check_direction(recipe, corpus)
     translator = mtkit.Translator.load(folder, device=run.device)
+    if corpus.tags:  # its sources bring their own
+        translator.tag = ""
     options = translator.options
     translator.options = replace(options, beam=run.beam or options.beam)
     hypotheses, targets = _translate(translator, corpus, run.output)

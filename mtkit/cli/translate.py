@@ -94,6 +94,14 @@ def translate(
         Literal["auto", "float32", "bfloat16"],
         typer.Option(help="Of the numbers inside the model.", rich_help_panel=_HARDWARE),
     ] = "auto",
+    tag: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TAG",
+            help="Put before every line, e.g. <2de> (default: the recipe's).",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
     batch: Annotated[
         int | None,
         typer.Option(
@@ -125,6 +133,7 @@ def translate(
             max_length_ratio=own.max_length_ratio if max_length_ratio is None else max_length_ratio,
         )
         translator.max_tokens = batch or translator.max_tokens
+        translator.tag = translator.tag if tag is None else tag
         notes = Notes(translator.max_source_length, quiet=quiet)
         row = _Row(n_best=n_best, scores=scores, as_json=as_json)
         for number, translation in translated(translator, read(files or []), notes):

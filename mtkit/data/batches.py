@@ -88,6 +88,28 @@ def assemble(source: NDArray[np.int64], target: NDArray[np.int64]) -> Batch:
     )
 
 
+def fitting(batch: Batch, max_tokens: int) -> list[Batch]:
+    """The batch, or parts of it, rows of like length together, that each keep to `max_tokens`.
+
+    A batch that was planned by other lengths than it has can be wider than planned.
+    """
+    source, inputs = batch.source.numpy(), batch.inputs.numpy()
+    if len(source) == 1 or len(source) * max(source.shape[1], inputs.shape[1]) <= max_tokens:
+        return [batch]
+    target = np.full_like(inputs, PAD)
+    target.reshape(-1)[batch.rows.numpy()] = batch.labels.numpy()
+    lengths = np.stack([(source != PAD).sum(1), (target != PAD).sum(1)], 1)  # [B, 2]
+    order = np.argsort(lengths.max(1), kind="stable")
+    parts, end = [], len(order)
+    while end:
+        start = max(end - max(1, max_tokens // int(lengths[order[end - 1]].max())), 0)
+        rows = order[start:end]
+        width, height = lengths[rows].max(0)
+        parts.append(assemble(source[rows, :width], target[rows, :height]))
+        end = start
+    return parts
+
+
 def gather(side: Side, indices: Indices) -> NDArray[np.int64]:
     """The sequences at `indices` of one side, padded: [B, longest]."""
     starts = side.offsets[indices]

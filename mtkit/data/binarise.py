@@ -6,7 +6,7 @@ its reading, and whatever follows goes over the spool in constant memory.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, compress, islice
+from itertools import accumulate, chain, compress, islice
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,8 @@ class Binariser:
     folder: Path
     tell: Listen
     notes: list[str] = field(default_factory=list)
+    corpora: tuple[int, ...] = ()  # pairs trained on, of each corpus
+    _ends: tuple[int, ...] = ()  # the spooled pair behind the last of each corpus
 
     def run(self, train: Corpus, valid: Corpus | None, given: Tokenizers | None) -> Tokenizers:
         """Write the stores `train` and `valid` and return the tokenizers they are encoded with."""
@@ -79,8 +81,9 @@ class Binariser:
         if valid is not None:
             pairs = self._read_valid(valid)
         rows = self._rows(spool, pairs, held_out=valid is None)
-        tokenizers = given or self._learn(spool, rows)
+        tokenizers = given or self._learn(spool, rows, train.tags)
         self._say_vocabulary(tokenizers)
+        self._say_tags(train.tags, tokenizers[0])
         self._encode_train(spool, rows, tokenizers)
         self._encode_valid(pairs, tokenizers)
         return tokenizers
@@ -96,6 +99,7 @@ class Binariser:
             choice.offer(chunk)
             count += len(chunk)
         self.tell("reading the corpus", 1.0)
+        self._ends = tuple(accumulate(corpus.sizes))
         self.notes.append(f"Training: {' '.join(corpus.report.sentences())}")
         if not count:
             raise DataError(
@@ -156,17 +160,18 @@ class Binariser:
         rest: Rows = np.flatnonzero(~known)
         return rest
 
-    def _learn(self, spool: Spool, rows: Rows) -> Tokenizers:
+    def _learn(self, spool: Spool, rows: Rows, tags: Sequence[str]) -> Tokenizers:
         """Tokenizers of a sample of the rows, the same one twice if it is joint."""
         self.tell("training the tokenizer", None)
         chosen = rows[_spread(len(rows), self.section.sample_lines)]
         source = (text for _, sources, _ in spool.chunks(chosen) for text in sources)
         target = (text for _, _, targets in spool.chunks(chosen) for text in targets)
         if self.section.joint:
-            joint = Tokenizer.train(chain(source, target), self.section)
+            joint = Tokenizer.train(chain(source, target), self.section, tags)
             made = joint, joint
         else:
-            made = Tokenizer.train(source, self.section), Tokenizer.train(target, self.section)
+            learned = Tokenizer.train(source, self.section, tags)
+            made = learned, Tokenizer.train(target, self.section)
         self.tell("training the tokenizer", 1.0)
         return made
 
@@ -179,12 +184,20 @@ class Binariser:
         )
         self.notes.append(f"Vocabulary: {sizes}.")
 
+    def _say_tags(self, tags: Sequence[str], tokenizer: Tokenizer) -> None:
+        for tag in tags:
+            if tag not in tokenizer.encode_pieces([tag])[0]:
+                self.notes.append(
+                    f"The tag {tag} is no piece of the vocabulary: it is spelled in several."
+                )
+
     def _encode_train(self, spool: Spool, rows: Rows, tokenizers: Tokenizers) -> None:
         """Write the training store, without the pairs that are too long."""
         limit = self.data.max_length
         texts = self.section.sampling > 0
         sizes = tokenizers[0].size, tokenizers[1].size
         done, too_long, longest = 0, 0, (0, "")
+        kept = np.zeros(len(self._ends), np.int64)
         with StoreWriter(self.folder / "train", sizes, texts=texts) as writer:
             for some, sources, targets in spool.chunks(rows):
                 self.tell("encoding", done / len(rows))
@@ -192,6 +205,8 @@ class Binariser:
                 ids = tokenizers[0].encode(sources), tokenizers[1].encode(targets)
                 lengths = [max(len(a), len(b)) for a, b in zip(*ids, strict=True)]
                 fits = [length <= limit for length in lengths]
+                places = np.searchsorted(self._ends, some[np.array(fits, bool)], side="right")
+                kept += np.bincount(places, minlength=len(kept))
                 if not all(fits):
                     too_long += fits.count(False)
                     worst = max(range(len(lengths)), key=lengths.__getitem__)
@@ -206,6 +221,7 @@ class Binariser:
                 )
             pairs, tokens = writer.pairs, writer.tokens
         self.tell("encoding", 1.0)
+        self.corpora = tuple(kept.tolist())
         if too_long:
             self.notes.append(
                 f"Left out of training, as pairs: {too_long:,} with more than {limit} tokens on a "

@@ -6,6 +6,7 @@ pairs.jsonl#de,en            keys of one object a line, flat or inside "translat
 pairs.parquet#ko,en          columns, flat or inside "translation"
 hf:owner/name/config:split#de,en    a Hugging Face dataset; hf:./folder:split for a local one
 phrasebook:ko-en:train#size=20000   the embedded corpus
+<2de> train.{en,de}          any of these, with a tag before every source
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from typing import Protocol
 
 from mtkit.data.hub import HubDataset, JsonLines, Parquet, language_of, two_columns
 from mtkit.data.lines import Report, TwoFiles, digest, read_lines, require_file, show
+from mtkit.data.tags import Tagged, split_tag
 from mtkit.errors import DataError
 
 __all__ = ["Corpus", "Pair", "Report", "open_corpora", "open_corpus", "open_sources", "read_lines"]
@@ -56,10 +58,22 @@ class Corpus:
         self._parts = tuple(parts)
         self.name = " ".join(part.name for part in parts)
         self.report = Report()
+        self.sizes = [0] * len(parts)  # pairs of each part in the latest reading
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that stand before sources, each once."""
+        return tuple(dict.fromkeys(p.tag for p in self._parts if isinstance(p, Tagged)))
 
     @property
     def languages(self) -> Languages:
-        """Source and target, where the name or the data says them; parts must not disagree."""
+        """Source and target, where the name or the data says them; parts must not disagree.
+
+        Where every part has its tag they may: the language is then None, since it is several.
+        """
+        if all(isinstance(part, Tagged) for part in self._parts):
+            source, target = ({part.languages[side] for part in self._parts} for side in (0, 1))
+            return _only(source), _only(target)
         known: list[str | None] = [None, None]
         for part in self._parts:
             for side, language in enumerate(part.languages):
@@ -74,12 +88,14 @@ class Corpus:
 
     def __iter__(self) -> Iterator[Pair]:
         report = self.report = Report()
-        for part in self._parts:
+        self.sizes = [0] * len(self._parts)
+        for place, part in enumerate(self._parts):
             for number, (source, target) in enumerate(part.read(report), start=1):
                 report.read += 1
                 if not source or not target or source.isspace() or target.isspace():
                     report.drop(source, target, f"{part.name} row {number}")
                 else:
+                    self.sizes[place] += 1
                     yield Pair(source, target)
 
     def rows(self) -> Iterator[tuple[str, str]]:
@@ -116,7 +132,17 @@ def open_sources(name: str) -> Iterator[str]:
     return (source for source, _ in open_corpus(name).rows())
 
 
+def _only(languages: set[str | None]) -> str | None:
+    """The one language there is, if there is one."""
+    return languages.pop() if len(languages) == 1 else None
+
+
 def _rows(name: str, streaming: bool) -> Rows:
+    tag, name = split_tag(name)
+    return Tagged(tag, _untagged(name, streaming)) if tag else _untagged(name, streaming)
+
+
+def _untagged(name: str, streaming: bool) -> Rows:
     kind, _, rest = name.partition(":")
     if kind == "phrasebook":
         return _phrasebook(name, rest)

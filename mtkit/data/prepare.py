@@ -37,6 +37,7 @@ class Prepared:
     valid: Store
     valid_pairs: list[Pair]
     languages: tuple[str, str]  # from the recipe or the corpora; "" where neither says
+    corpora: tuple[int, ...]  # pairs of each corpus of data.train, which lie one behind the other
     notes: tuple[str, ...]  # counts, and everything that was left out
     fingerprint: str  # of corpora, knobs and tokenizers: the cache's key
 
@@ -73,7 +74,7 @@ def prepare(
         work = Binariser(data, recipe.tokenizer, aside, tell)
         made = work.run(train, valid, tokenizers)
         shutil.rmtree(aside / "spool")
-        _describe(aside, key, made, work.notes)
+        _describe(aside, key, made, work)
 
     _build(folder, fill, lambda: _open(folder, key, languages) is not None)
     kept = _open(folder, key, languages)
@@ -129,7 +130,7 @@ def _key(recipe: Recipe, train: Corpus, valid: Corpus | None, tokenizers: Tokeni
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 
-def _describe(folder: Path, key: str, tokenizers: Tokenizers, notes: list[str]) -> None:
+def _describe(folder: Path, key: str, tokenizers: Tokenizers, work: Binariser) -> None:
     """Add the tokenizers to the stores, and the file that says that all is there."""
     joint = tokenizers[0] is tokenizers[1]
     names = ("joint.spm", "joint.spm") if joint else ("source.spm", "target.spm")
@@ -139,7 +140,8 @@ def _describe(folder: Path, key: str, tokenizers: Tokenizers, notes: list[str]) 
         "key": key,
         "tokenizers": names,
         "fingerprints": [tokenizer.fingerprint for tokenizer in tokenizers],
-        "notes": notes,
+        "corpora": work.corpora,
+        "notes": work.notes,
     }
     (folder / "prepared.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
 
@@ -149,6 +151,7 @@ def _open(folder: Path, key: str, languages: tuple[str, str]) -> Prepared | None
     try:
         table = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
         names, notes, fingerprints = table["tokenizers"], table["notes"], table["fingerprints"]
+        corpora = tuple(int(count) for count in table["corpora"])
         read = {name: Tokenizer.load(folder / name) for name in names}
         valid = Store.open(folder / "valid")
         train = Store.open(folder / "train")
@@ -168,6 +171,7 @@ def _open(folder: Path, key: str, languages: tuple[str, str]) -> Prepared | None
         valid=valid,
         valid_pairs=[Pair(*pair) for pair in zip(*texts, strict=True)],
         languages=languages,
+        corpora=corpora,
         notes=tuple(notes),
         fingerprint=key,
     )

@@ -64,12 +64,14 @@ class Tokenizer:
         self.fingerprint = hashlib.sha256(model).hexdigest()
 
     @classmethod
-    def train(cls, lines: Iterable[str], section: TokenizerSection) -> Self:
+    def train(
+        cls, lines: Iterable[str], section: TokenizerSection, symbols: Sequence[str] = ()
+    ) -> Self:
         """Learn a vocabulary from lines; the same lines give the same one on every machine.
 
-        A `char` vocabulary holds every character and may be smaller than asked for; of the other
-        kinds it has exactly the size asked for. Raises DataError, and RecipeError for a size that
-        the lines do not allow.
+        Each of `symbols` is one piece wherever it stands. A `char` vocabulary holds every
+        character and may be smaller than asked for; of the other kinds it has exactly the size
+        asked for. Raises DataError, and RecipeError for a size that the lines do not allow.
         """
         source = _Lines(lines)
         model = io.BytesIO()
@@ -91,6 +93,7 @@ class Tokenizer:
                 eos_id=EOS,
                 pad_piece=PIECES[PAD],
                 unk_piece=PIECES[UNK],
+                user_defined_symbols=list(symbols),
                 bos_piece=PIECES[BOS],
                 eos_piece=PIECES[EOS],
             )

@@ -9,6 +9,7 @@ from typing import Literal, Protocol, Self
 
 import torch
 
+from mtkit.data.tags import with_tag
 from mtkit.decoding.incoming import split_line, usable
 from mtkit.decoding.search import Hypothesis, SearchOptions, beam_search
 from mtkit.errors import UsageError
@@ -83,6 +84,7 @@ class Translator:
         self.target_tokenizer = target_tokenizer
         self.options = options or SearchOptions()
         self.max_source_length = max_source_length
+        self.tag = ""  # stands before every text that is translated, e.g. <2de>
         tensors = chain(model.parameters(), model.buffers())
         self.device = next((tensor.device for tensor in tensors), torch.device("cpu"))
         self.max_tokens = max_tokens or (1024 if self.device.type == "cpu" else 16384)
@@ -106,13 +108,15 @@ class Translator:
                 f"{precision} is not a precision", f"known precisions: {', '.join(_PRECISIONS)}"
             )
         loaded = model_dir.load(Path(path), device=device)
-        return cls(
+        translator = cls(
             loaded.model.to(_PRECISIONS[precision]),
             loaded.source_tokenizer,
             loaded.target_tokenizer,
             options or SearchOptions.from_section(loaded.recipe.search),
             max_source_length=loaded.recipe.data.max_length,
         )
+        translator.tag = loaded.recipe.search.tag
+        return translator
 
     def translate(self, lines: Sequence[str]) -> list[Translation]:
         """One translation a line, in the order of the lines."""
@@ -139,13 +143,13 @@ class Translator:
 
     def _translate(self, lines: Sequence[str]) -> list[Translation]:
         readable = [usable(line) for line in lines]
-        encoded = self.source_tokenizer.encode(readable)
+        encoded = self._encode(readable)
         pieces: list[list[int]] = []
         plan: list[_Line] = []
         for line, text, tokens in zip(lines, readable, encoded, strict=True):
             first = len(pieces)
             if len(tokens) > self.max_source_length:
-                pieces += split_line(text, self.source_tokenizer.encode, self.max_source_length)
+                pieces += split_line(text, self._encode, self.max_source_length)
             elif tokens and not text.isspace():
                 pieces.append(tokens)
             plan.append(_Line(range(first, len(pieces)), text != line))
@@ -154,6 +158,9 @@ class Translator:
         texts = iter(self.target_tokenizer.decode([item.tokens for item in ranked]))
         best = [[self._alternative(item, next(texts)) for item in piece] for piece in found]
         return [self._assemble(line, pieces, best) for line in plan]
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.source_tokenizer.encode([with_tag(self.tag, text) for text in texts])
 
     def _search(self, pieces: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
         """The n best of each piece, searched in batches of about one length."""

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mtkit.data.batches import Batch, Indices, assemble, collate, pad, plan, shard
+from mtkit.data.batches import Batch, Indices, assemble, collate, fitting, pad, plan, shard
+from mtkit.data.mixture import Mixture
 from mtkit.data.prepare import Prepared
 from mtkit.data.store import Side
 from mtkit.data.tokenizer import Tokenizer
@@ -30,29 +31,51 @@ class Feed:
     """
 
     def __init__(
-        self, lengths: NDArray[np.int32], fetch: Fetch, section: TrainingSection, world: World
+        self,
+        lengths: NDArray[np.int32],
+        fetch: Fetch,
+        section: TrainingSection,
+        world: World,
+        mixture: Mixture | None = None,
     ) -> None:
+        """`lengths` [pairs, 2] in tokens; without a mixture an epoch is every pair once."""
         self.lengths = lengths
         self.fetch = fetch
         self.section = section
         self.world = world
+        self.mixture = mixture
+        self._updates: dict[int, int] = {}
         self.batches_per_epoch = len(self._plan(0))
-        self.updates_per_epoch = -(-self.batches_per_epoch // self.batches_per_update)
 
     @property
     def batches_per_update(self) -> int:
         """Of all processes together."""
         return self.section.accumulation * self.world.size
 
+    def updates_in(self, epoch: int) -> int:
+        """How many updates an epoch has: always so many, unless it is a mixture of corpora."""
+        known = epoch if self.mixture is not None else 0
+        if known not in self._updates:
+            self._plan(known)
+        return self._updates[known]
+
     def _plan(self, epoch: int) -> list[Indices]:
-        return plan(self.lengths, self.section.max_tokens, self.section.seed, epoch)
+        section = self.section
+        if self.mixture is None:
+            batches = plan(self.lengths, section.max_tokens, section.seed, epoch)
+        else:
+            rows = self.mixture.rows(section.seed, epoch)
+            batches = plan(self.lengths[rows], section.max_tokens, section.seed, epoch)
+            batches = [rows[batch] for batch in batches]
+        self._updates[epoch] = -(-len(batches) // self.batches_per_update)
+        return batches
 
     def epoch(self, epoch: int, first: int) -> Iterator[list[Batch]]:
         """This process' batches for the updates `first`, `first` + 1 ... of an epoch."""
         batches = self._plan(epoch)
         with ThreadPoolExecutor(1) as pool:
             ahead: deque[Future[list[Batch]]] = deque()
-            for update in range(first, self.updates_per_epoch):
+            for update in range(first, self.updates_in(epoch)):
                 start = update * self.batches_per_update
                 group = batches[start : start + self.batches_per_update]
                 ahead.append(pool.submit(self._fetch_mine, group, epoch, update))
@@ -69,7 +92,30 @@ class Feed:
             # exchange of gradients, so this one sends those of a batch with nothing to predict.
             batch = self.fetch(group[0], seed)
             return [replace(batch, rows=batch.rows[:0], labels=batch.labels[:0])]
-        return [self.fetch(group[index], seed + index) for index in mine]
+        batches = (self.fetch(group[index], seed + index) for index in mine)
+        return [part for batch in batches for part in fitting(batch, self.section.max_tokens)]
+
+
+def planned_lengths(data: Prepared, sampling: float) -> NDArray[np.int32]:
+    """The lengths [pairs, 2] that batches are planned by, EOS included.
+
+    Sampling makes sequences longer than the stored ones; by how much is seen from some of them.
+    """
+    lengths, count = data.train.lengths, len(data.train)
+    if not sampling or not count:
+        return lengths
+    rows = np.linspace(0, count - 1, min(count, 2000)).astype(np.int64)
+    sides = (data.train.source, data.train.target)
+    growth = []
+    for number, (side, tokenizer) in enumerate(
+        zip(sides, (data.source_tokenizer, data.target_tokenizer), strict=True)
+    ):
+        assert side.texts is not None, "a store made for sampling keeps its texts"
+        found = tokenizer.encode(side.texts.take(rows), sampling=sampling, seed=1)
+        tokens = sum(map(len, found)) + len(found)
+        growth.append(max(tokens / int(lengths[rows, number].sum()), 1.0))
+    longer: NDArray[np.int32] = np.ceil(lengths * growth).astype(np.int32)
+    return longer
 
 
 def fetcher(data: Prepared, sampling: float) -> Fetch:

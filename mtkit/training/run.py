@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtkit import model_dir
 from mtkit.data.corpus import Pair, open_corpora
+from mtkit.data.mixture import Mixture
 from mtkit.data.prepare import Prepared, prepare
 from mtkit.errors import DataError, ModelError, TrainingError, UsageError
 from mtkit.models.build import build
@@ -34,7 +35,7 @@ from mtkit.training.events import (
     Started,
     Warned,
 )
-from mtkit.training.feed import Feed, fetcher
+from mtkit.training.feed import Feed, fetcher, planned_lengths
 from mtkit.training.folder import RunFolder
 from mtkit.training.host import keep_freed_memory, machine, stopping_at_signals
 from mtkit.training.judge import Judge
@@ -172,7 +173,9 @@ class Run:
     def _trainer(self, model: Seq2Seq, data: Prepared) -> Trainer:
         recipe = self.recipe
         fetch = fetcher(data, recipe.tokenizer.sampling)
-        feed = Feed(data.train.lengths, fetch, recipe.training, self.world)
+        lengths = planned_lengths(data, recipe.tokenizer.sampling)
+        mixture = Mixture.of(data.corpora, recipe.data.weights)
+        feed = Feed(lengths, fetch, recipe.training, self.world, mixture)
         kept = max(recipe.training.keep, recipe.training.average)
         around = recipe.training.average if recipe.training.average_of == "best" else 0
         trainer = Trainer(
@@ -244,7 +247,7 @@ class Run:
 
     def _started(self, trainer: Trainer, data: Prepared, resumed: int | None) -> Started:
         limits = self.recipe.training
-        per_epoch = trainer.feed.updates_per_epoch
+        per_epoch = trainer.feed.updates_in(0)
         ends = [limits.updates or None, round(limits.epochs * per_epoch) or None]
         return Started(
             run=self.folder,

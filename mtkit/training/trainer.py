@@ -130,7 +130,7 @@ class Trainer:
             self.moving_average.follow(position.update + 1)
         self.sums.tokens += mine
         self.sums.updates += 1
-        self.progress.position = position.after_update(self.feed.updates_per_epoch)
+        self.progress.position = position.after_update(self.feed.updates_in(position.epoch))
         self.progress.validated = False
 
     def clip(self) -> Tensor:
@@ -155,7 +155,9 @@ class Trainer:
     @property
     def epochs(self) -> float:
         position = self.progress.position
-        return position.epoch + position.index / max(self.feed.updates_per_epoch, 1)
+        if position.index == 0:
+            return float(position.epoch)
+        return position.epoch + position.index / self.feed.updates_in(position.epoch)
 
     @property
     def seconds(self) -> float:
@@ -229,8 +231,8 @@ class Trainer:
         )
 
     def validation_is_due(self) -> bool:
-        every = self.validation.every or self.feed.updates_per_epoch
-        return self.progress.position.update % every == 0
+        position, every = self.progress.position, self.validation.every
+        return position.update % every == 0 if every else position.index == 0
 
     def validate(self) -> None:
         """Judge the model, remember whether it is the best, and save."""

@@ -45,7 +45,7 @@ from mtkit import Recipe, build, prepare
 from mtkit.data.batches import Batch
 from mtkit.training.checkpoint import Checkpoints
 from mtkit.training.distributed import World
-from mtkit.training.feed import Feed, fetcher
+from mtkit.training.feed import Feed, fetcher, planned_lengths
 from mtkit.training.host import keep_freed_memory, machine
 from mtkit.training.loss import Aims, linear_loss
 from mtkit.training.optimizer import Schedule
@@ -59,7 +59,7 @@ def make_trainer(recipe: Recipe, folder: Path, device: str) -> Trainer:
     torch.manual_seed(recipe.training.seed)
     model = build(recipe.model, data.source_tokenizer.size, data.target_tokenizer.size)
     fetch = fetcher(data, recipe.tokenizer.sampling)
-    feed = Feed(data.train.lengths, fetch, recipe.training, world)
+    feed = Feed(planned_lengths(data, recipe.tokenizer.sampling), fetch, recipe.training, world)
     lengths = data.train.lengths
     padded = sum(len(b) * lengths[b].max(0).sum() for b in feed._plan(0))
     print(f"fill {lengths.sum() / padded:.3f}, {feed.batches_per_epoch} batches an epoch")

@@ -23,6 +23,7 @@ FLAGS = {
     "translate": {
         "--output", "-o", "--scores", "--json", "--quiet", "--n-best", "--beam",
         "--length-penalty", "--max-length-ratio", "--device", "--precision", "--batch",
+        "--tag",
     },
     "evaluate": {
         "--reference", "-r", "--lowercase", "--tokenize", "--target-language", "--output", "-o",

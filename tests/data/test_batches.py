@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from mtkit.data.batches import assemble, collate, gather, pad, plan, shard
+from mtkit.data.batches import assemble, collate, fitting, gather, pad, plan, shard
 from mtkit.data.store import Side
 from mtkit.symbols import BOS, EOS, PAD
 
@@ -79,3 +80,20 @@ def test_shards_share_all_batches_of_an_update() -> None:
         for count in range(1, 12):
             shares = [shard(count, size, rank) for rank in range(size)]
             assert sorted(index for share in shares for index in share) == list(range(count))
+
+
+@pytest.mark.parametrize("max_tokens", [1, 7, 12, 20, 1000])
+def test_fitting_parts_hold_every_pair_once_and_keep_to_the_budget(max_tokens: int) -> None:
+    sources = [[4, 5, EOS], [6, EOS], [7, 8, 9, 10, EOS], [EOS]]
+    targets = [[11, EOS], [12, 13, 14, 15, EOS], [16, EOS], [17, EOS]]
+    parts = fitting(assemble(pad(sources), pad(targets)), max_tokens)
+    pairs = []
+    for part in parts:
+        (rows, width), height = part.source.shape, part.inputs.size(1)
+        assert rows == 1 or rows * max(width, height) <= max_tokens
+        labels = torch.full((rows * height,), PAD)
+        labels[part.rows] = part.labels
+        for source, target in zip(part.source, labels.view(rows, -1), strict=True):
+            pairs.append((source[source != PAD].tolist(), target[target != PAD].tolist()))
+        assert torch.equal(part.inputs[:, 1:], labels.view(rows, -1)[:, :-1])
+    assert sorted(pairs) == sorted(zip(sources, targets, strict=True))
