@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.training.events import Started as Started
     from mtkit.training.events import Validated as Validated
     from mtkit.training.events import Warned as Warned
+    from mtkit.training.picture import plot_curves as plot_curves
     from mtkit.training.run import train as train
 
 __version__ = "0.1.0"
@@ -106,6 +107,7 @@ _HOME = {
     "nearest_key": "mtkit.recipe",
     "open_corpora": "mtkit.data.corpus",
     "open_corpus": "mtkit.data.corpus",
+    "plot_curves": "mtkit.training.picture",
     "prepare": "mtkit.data.prepare",
     "read_lines": "mtkit.data.corpus",
     "save": "mtkit.model_dir",

@@ -236,6 +236,7 @@ class TrainingSection(Section):
         description="decay of a moving average of the weights, e.g. 0.999, that is judged and kept "
         "in their place; 0: off",
     )
+    tensorboard: bool = Field(False, description="write curves for TensorBoard beside log.jsonl")
     keep: int = Field(5, ge=1, description="checkpoints kept in the run folder")
 
     optimizer: OptimizerSection = OptimizerSection()

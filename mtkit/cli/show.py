@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtkit import ModelError
+from mtkit.cli.curves import curve
 from mtkit.cli.options import Model
-from mtkit.cli.output import draw, examples, json_line, write
+from mtkit.cli.output import draw, examples, json_line, say, write
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,12 +32,19 @@ def show(
     as_json: Annotated[
         bool, typer.Option("--json", metavar="", help="The card and validations as one object.")
     ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the curves into a picture: .png, .svg or .pdf."),
+    ] = None,
 ) -> None:
     """Print a model's card: languages, size, scores with signatures, data, versions."""
     import mtkit
 
     card = read_card(model)
     validations = list(_validations(model / "log.jsonl"))
+    if plot:
+        mtkit.plot_curves(validations, plot, card.get("title", ""))
+        say(f"{plot}: loss and scores of {len(validations)} validations")
     if as_json:
         write(json_line({**card, "validations": validations}))
         return
@@ -47,6 +55,8 @@ def show(
             draw("", _scores(part, card[part]))
     if validations:
         draw("", _progress(validations))
+    if len(validations) > 1:
+        draw(*_curves(validations))
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -145,6 +155,17 @@ def _scores(part: str, found: Mapping[str, Any]) -> "Table":
         if metric in found.get("signatures", {}):
             table.add_row(label(metric), f"{value:.2f}", found["signatures"][metric])
     return table
+
+
+def _curves(validations: list[dict[str, Any]]) -> list[str]:
+    """Loss and scores over updates."""
+    from mtkit.cli.display import label
+
+    found = [curve("loss", [(event["update"], event["loss"]) for event in validations], ".3f")]
+    for metric in validations[-1]["scores"]:
+        points = [(event["update"], event["scores"].get(metric, 0.0)) for event in validations]
+        found.append(curve(label(metric), points))
+    return [f"\n{drawn}" for drawn in found]
 
 
 def _progress(validations: list[dict[str, Any]]) -> "Table":

@@ -23,6 +23,7 @@ MAY_CHANGE = (
     "training.minutes",
     "training.accumulation",  # for other processes; how many batches an update takes is checked
     "training.average",
+    "training.tensorboard",
     "training.average_of",
     "validation.patience",
     "search",

@@ -18,6 +18,7 @@ from mtkit.errors import DataError, ModelError, TrainingError, UsageError
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import Recipe
+from mtkit.training.board import TensorBoard
 from mtkit.training.checkpoint import (
     Checkpoints,
     read_progress,
@@ -91,7 +92,7 @@ class Run:
             return self.folder
         if self.world.device.type == "cpu":
             keep_freed_memory()
-        self._log = Log(self.folder / "log.jsonl") if self.world.leads else None
+        self._records = self._open_records() if self.world.leads else []
         # Read now, so that a corpus that cannot be read is an error in the first minute.
         self._test_pairs = self._read_test()
         data = self._prepare()
@@ -129,6 +130,11 @@ class Run:
         if corpus.report.dropped:
             self._emit(Noted(f"Test: {' '.join(corpus.report.sentences())}"))
         return pairs
+
+    def _open_records(self) -> list[Listener]:
+        """What writes the run's events down in its folder."""
+        log = Log(self.folder / "log.jsonl")
+        return [log, TensorBoard()] if self.recipe.training.tensorboard else [log]
 
     def _start(self) -> Parent | None:
         """The model that the recipe starts from; from here on its tokenizers are the recipe's."""
@@ -295,8 +301,8 @@ class Run:
         }
 
     def _emit(self, event: Event) -> None:
-        if self._log is not None and self.world.leads:
-            self._log(event)
+        for record in self._records:
+            record(event)
         self._tell(event)
 
     def _tell(self, event: Event) -> None:

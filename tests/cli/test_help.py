@@ -29,7 +29,7 @@ FLAGS = {
         "--reference", "-r", "--lowercase", "--tokenize", "--target-language", "--output", "-o",
         "--json", "--beam", "--device",
     },
-    "show": {"--json"},
+    "show": {"--json", "--plot"},
     "average": {"--output", "-o", "--last"},
     "recipe list": {"--json"},
     "recipe show": {"--resolved", "--set"},

@@ -61,6 +61,8 @@ def _show_average_evaluate(call: Call, run: Path, tmp_path: Path) -> None:
     shown = call("show", run).out
     assert "ko -> en" in shown
     assert "tok:13a" in shown
+    assert "BLEU" in shown
+    assert "2 4 updates" in shown
     mean = tmp_path / "mean"
     averaged = call("average", run, "--last", 2, "-o", mean)
     assert averaged.code == 0, averaged.err

@@ -25,6 +25,8 @@ HOMES = {
     "sentencepiece": "data/",
     "torch.distributed": "training/distributed.py",
     "tensorboard": "training/",
+    "torch.utils.tensorboard": "training/board.py",
+    "matplotlib": "training/picture.py",
     "datasets": "data/",
     "pydantic": "recipe.py",
     "tomli_w": "recipe.py",
