@@ -169,13 +169,19 @@ ModelSection = Annotated[RecurrentSection | TransformerSection, Field(discrimina
 class OptimizerSection(Section):
     """How gradients become changes of the weights."""
 
-    kind: Literal["adam", "adamw", "sgd", "adadelta"] = Field("adam", description="the rule")
+    kind: Literal["adam", "adamw", "muon", "sgd", "adadelta"] = Field(
+        "adam",
+        description="the rule; muon (Jordan et al. 2024) makes updates of matrices orthogonal and "
+        "leaves the rest to adamw",
+    )
     rate: float = Field(
         1e-3, gt=0, description="peak learning rate (with `noam`: a factor of the paper's rate)"
     )
     betas: tuple[float, float] = Field((0.9, 0.98), description="Adam's decay of the two moments")
     epsilon: float = Field(1e-9, gt=0, description="added to denominators (Adam, Adadelta)")
-    momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd")
+    momentum: float = Field(
+        0.0, ge=0, lt=1, description="momentum of sgd, and of muon (0 stands for 0.95 there)"
+    )
     rho: float = Field(0.95, gt=0, lt=1, description="Adadelta's decay")
     weight_decay: float = Field(
         0.0, ge=0, description="decay of matrices (norms and biases spared)"

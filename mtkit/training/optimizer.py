@@ -1,30 +1,29 @@
 """Optimizers by name, and the learning rate as a pure function of the position."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from mtkit.errors import RecipeError
+from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import OptimizerSection, ScheduleSection
+from mtkit.training.muon import Muon
 
 
-def make_optimizer(
-    section: OptimizerSection, parameters: Iterable[nn.Parameter]
-) -> torch.optim.Optimizer:
+def make_optimizer(section: OptimizerSection, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of the recipe; weight decay spares vectors, that is norms and biases."""
-    every = list(parameters)
+    every = list(model.parameters())
+    vectors = [p for p in every if p.dim() <= 1]
     groups = [
-        {
-            "params": [p for p in every if p.dim() > 1],
-            "weight_decay": section.weight_decay,
-        },
-        {"params": [p for p in every if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": [p for p in every if p.dim() > 1], "weight_decay": section.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     match section.kind:
+        case "muon":
+            return _muon(section, model)
         case "adam" | "adamw":
             kind = torch.optim.Adam if section.kind == "adam" else torch.optim.AdamW
             return kind(groups, section.rate, betas=section.betas, eps=section.epsilon, fused=True)
@@ -32,6 +31,25 @@ def make_optimizer(
             return torch.optim.SGD(groups, section.rate, momentum=section.momentum)
         case "adadelta":
             return torch.optim.Adadelta(groups, section.rate, rho=section.rho, eps=section.epsilon)
+
+
+def _muon(section: OptimizerSection, model: nn.Module) -> Muon:
+    """Muon for matrices between states; a vocabulary's rows are vectors, and go by AdamW."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    if isinstance(model, Seq2Seq):
+        tables.add(id(model.output_layer()[0]))
+    every = list(model.parameters())
+    matrices = [p for p in every if p.dim() == 2 and id(p) not in tables]
+    others = [p for p in every if p.dim() > 1 and (p.dim() != 2 or id(p) in tables)]
+    vectors = [p for p in every if p.dim() <= 1]
+    decay = section.weight_decay
+    groups = [
+        {"params": matrices, "weight_decay": decay, "orthogonal": True},
+        {"params": others, "weight_decay": decay, "orthogonal": False},
+        {"params": vectors, "weight_decay": 0.0, "orthogonal": False},
+    ]
+    groups = [group | {"momentum": section.momentum or 0.95} for group in groups if group["params"]]
+    return Muon(groups, section.rate, betas=section.betas, eps=section.epsilon, fused=True)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Trainer:
         self.world = world
         self.checkpoints = checkpoints
         self.objective = world.wrap(Objective(model, training.label_smoothing, training.r_drop))
-        self.optimizer = make_optimizer(training.optimizer, model.parameters())
+        self.optimizer = make_optimizer(training.optimizer, model)
         self.moving_average = MovingAverage(model, training.ema) if training.ema else None
         self.progress = Progress()
         self.precision = choose_precision(training.precision, world.device)

@@ -1,14 +1,20 @@
 """Learning rates against their papers' formulas; what is decayed and what is spared."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from mtkit.errors import RecipeError
-from mtkit.recipe import OptimizerSection, ScheduleSection
+from mtkit.models.build import build
+from mtkit.models.seq2seq import Seq2Seq
+from mtkit.recipe import OptimizerSection, ScheduleSection, TransformerSection
+from mtkit.training.checkpoint import Checkpoints, Progress, restore_optimizer
+from mtkit.training.muon import orthogonal
 from mtkit.training.optimizer import Position, Schedule, make_optimizer
+from mtkit.training.trainer import weights_of
 
 
 def rates(section: ScheduleSection, updates: range, **schedule: float) -> list[float]:
@@ -63,7 +69,7 @@ def test_plateau_cuts_after_waiting_in_vain() -> None:
 
 def test_weight_decay_spares_norms_and_biases() -> None:
     layer = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
-    optimizer = make_optimizer(OptimizerSection(kind="adamw", weight_decay=0.1), layer.parameters())
+    optimizer = make_optimizer(OptimizerSection(kind="adamw", weight_decay=0.1), layer)
     decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] > 0 for p in g["params"]}
     assert decayed == {id(layer[0].weight)}
 
@@ -76,7 +82,7 @@ def test_every_optimizer_lowers_a_loss(kind: str) -> None:
     y = x.sum(1, keepdim=True)
     rate = {"sgd": 0.05, "adadelta": 1.0}.get(kind, 0.05)
     section = OptimizerSection.model_validate({"kind": kind, "rate": rate, "epsilon": 1e-6})
-    optimizer = make_optimizer(section, layer.parameters())
+    optimizer = make_optimizer(section, layer)
     losses = []
     for _ in range(200):
         loss = (layer(x) - y).square().mean()
@@ -92,3 +98,68 @@ def test_position_counts_updates_and_epochs() -> None:
     for _ in range(7):
         position = position.after_update(3)
     assert position == Position(update=7, epoch=2, index=1)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 9), (9, 4)])
+def test_muon_makes_a_matrix_nearly_orthogonal_and_keeps_its_singular_vectors(
+    shape: tuple[int, int],
+) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = orthogonal(matrix)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    turned = left.T @ found @ right.T  # diagonal, where the singular vectors are the same
+    values = turned.diagonal()
+    torch.testing.assert_close(turned, values.diag(), atol=1e-9, rtol=0)
+    assert ((values > 0.6) & (values < 1.3)).all()
+
+
+def test_muon_moves_matrices_by_its_rule_and_the_rest_as_adamw_does() -> None:
+    torch.manual_seed(1)
+    section = TransformerSection(kind="transformer", width=8, heads=2, feed_forward=8)
+    model, other = build(section, 11, 11), build(section, 11, 11)
+    other.load_state_dict(model.state_dict())
+    settings = {"rate": 0.01, "weight_decay": 0.1}
+    ours = make_optimizer(OptimizerSection(kind="muon", **settings), model)
+    adamw = make_optimizer(OptimizerSection(kind="adamw", **settings), other)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for mine, its in zip(model.parameters(), other.parameters(), strict=True):
+        mine.grad = torch.randn_like(mine)
+        its.grad = mine.grad.clone()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    ours.step()
+    adamw.step()
+    after = dict(other.named_parameters())
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2 and "embedding" not in name:
+            # The first mean is 0.05 of the gradient; orthogonal() does not regard the size.
+            expected = before[name] * (1 - 0.01 * 0.1)
+            expected -= 0.01 * 0.2 * max(parameter.shape) ** 0.5 * orthogonal(gradients[name])
+            torch.testing.assert_close(parameter, expected, atol=1e-6, rtol=1e-4)
+        else:
+            assert torch.equal(parameter, after[name]), name
+
+
+def test_muon_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    section = TransformerSection(kind="transformer", width=8, heads=2, feed_forward=8)
+
+    def start() -> tuple[Seq2Seq, torch.optim.Optimizer]:
+        torch.manual_seed(1)
+        model = build(section, 11, 11)
+        return model, make_optimizer(OptimizerSection(kind="muon"), model)
+
+    def update(model: Seq2Seq, optimizer: torch.optim.Optimizer, number: int) -> None:
+        torch.manual_seed(number)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        optimizer.step()
+
+    whole, optimizer = start()
+    update(whole, optimizer, 1)
+    path = Checkpoints(tmp_path, 1).save(weights_of(whole), optimizer, Progress())
+    resumed, again = start()
+    update(resumed, again, 1)
+    restore_optimizer(again, path)
+    update(whole, optimizer, 2)
+    update(resumed, again, 2)
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
