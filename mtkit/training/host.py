@@ -50,6 +50,14 @@ def keep_freed_memory() -> None:
     mallopt(top_pad, 64 * 2**20)
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16 products (a CPU tells since torch 2.10)."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 def machine() -> str:
     """The hardware in a line."""
     if torch.cuda.is_available():

@@ -1,10 +1,12 @@
 """Muon: updates of matrices are made orthogonal; everything else goes by AdamW."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast, overload
 
 import torch
 from torch import Tensor
+
+from mtkit.training.host import multiplies_bfloat16
 
 # The quintic of Jordan et al. 2024: five steps bring every singular value near one.
 _STEPS = 5
@@ -26,34 +28,51 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         for group in self.param_groups:
-            for matrix in group["params"] if group["orthogonal"] else ():
-                if matrix.grad is None:
-                    continue
-                self._turn(matrix, group)
-                matrix.grad = None  # AdamW leaves alone what has no gradient
+            if group["orthogonal"]:
+                for matrices in _by_shape(group["params"]):
+                    self._turn(matrices, group)
         return cast("float | None", super().step(closure))
 
-    def _turn(self, matrix: Tensor, group: dict[str, float]) -> None:
-        state = self.state[matrix]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)  # every state of Adam's has one
-            state["mean"] = torch.zeros_like(matrix)
-        gradient, momentum = matrix.grad, group["momentum"]
-        assert gradient is not None
-        mean = state["mean"].lerp_(gradient, 1 - momentum)
-        change = orthogonal(gradient.lerp(mean, momentum))
-        matrix.mul_(1 - group["lr"] * group["weight_decay"])
-        matrix.add_(change, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
+    def _turn(self, matrices: list[Tensor], group: dict[str, float]) -> None:
+        """Move matrices of one shape, whose products are made together."""
+        momentum, rate = group["momentum"], group["lr"]
+        wanted = []
+        for matrix in matrices:
+            state, gradient = self.state[matrix], matrix.grad
+            assert gradient is not None
+            if not state:
+                state["step"] = torch.zeros(())  # every state of Adam's has one
+                state["mean"] = torch.zeros_like(matrix)
+            mean = state["mean"].lerp_(gradient, 1 - momentum)
+            wanted.append(gradient.lerp(mean, momentum))
+            matrix.grad = None  # AdamW leaves alone what has no gradient
+        size = 0.2 * max(matrices[0].shape) ** 0.5
+        for matrix, change in zip(matrices, orthogonal(torch.stack(wanted)), strict=True):
+            matrix.mul_(1 - rate * group["weight_decay"]).sub_(change, alpha=rate * size)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Of the matrix' shape [m, n], with its singular vectors, and singular values near one."""
-    wide = matrix.size(0) <= matrix.size(1)
-    x = matrix if wide else matrix.t()
-    x = x / (x.norm() + 1e-30)
+def _by_shape(matrices: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Those with a gradient, those of one shape side by side."""
+    groups: dict[torch.Size, list[Tensor]] = {}
+    for matrix in matrices:
+        if matrix.grad is not None:
+            groups.setdefault(matrix.shape, []).append(matrix)
+    return list(groups.values())
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Of their shape [..., m, n], with their singular vectors, and singular values near one.
+
+    Float32 is multiplied in bfloat16 where that is faster: the values need not be near.
+    """
+    wide = matrices.size(-2) <= matrices.size(-1)
+    x = matrices if wide else matrices.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-30)
+    if x.dtype == torch.float32 and multiplies_bfloat16(x.device):
+        x = x.bfloat16()
     a, b, c = _COEFFICIENTS
     for _ in range(_STEPS):
-        square = x @ x.t()
+        square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    turned: Tensor = x if wide else x.t()
+    turned: Tensor = (x if wide else x.mT).to(matrices.dtype)
     return turned

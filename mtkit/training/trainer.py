@@ -17,6 +17,7 @@ from mtkit.training.checkpoint import Checkpoints, Progress
 from mtkit.training.distributed import World
 from mtkit.training.events import Event, Progressed, Saved, Validated
 from mtkit.training.feed import Feed
+from mtkit.training.host import multiplies_bfloat16
 from mtkit.training.judge import Judgement
 from mtkit.training.loss import Objective
 from mtkit.training.moving_average import MovingAverage
@@ -325,15 +326,7 @@ def choose_precision(asked: str, device: torch.device) -> str:
     """float32 or bfloat16; `auto` takes bfloat16 where matrix products are made in it."""
     if asked != "auto":
         return asked
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if cpu_multiplies_bfloat16() else "float32"
-
-
-def cpu_multiplies_bfloat16() -> bool:
-    """Whether this processor has instructions for bfloat16 products (unknown before torch 2.10)."""
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return "bfloat16" if multiplies_bfloat16(device) else "float32"
 
 
 def _mix(seed: int, update: int, rank: int) -> int:
