@@ -1,5 +1,6 @@
 """Label-smoothed cross-entropy of a model, without its logits ever being in memory at once."""
 
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -27,6 +28,7 @@ class Objective(nn.Module):
         self.model = model
         self.smoothing = smoothing
         self.r_drop = r_drop
+        self.scratch = Scratch()
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss to train on and the plain cross-entropy, both summed over the batch's labels."""
@@ -36,7 +38,7 @@ class Objective(nn.Module):
         features = self.model.features(batch.inputs, memory)  # [B, T, D]
         features = features.flatten(0, 1).index_select(0, batch.rows)  # [N, D]
         aims = Aims(batch.labels, self.smoothing, self.r_drop)
-        return linear_loss(features, *self.model.output_layer(), aims)
+        return linear_loss(features, self.model.output_layer(), aims, self.scratch)
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,44 @@ class Aims:
         return 0.5 if self.r_drop else 1.0
 
 
+class Scratch:
+    """Memory that is written over by every batch: fresh memory costs more than what is done in it.
+
+    The system hands it out page by page, on first touch.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
+        """The piece of this name, on the device of `like`; what it holds is of no meaning."""
+        size = math.prod(shape)
+        piece = self.pieces.get(name)
+        if (
+            piece is None
+            or piece.numel() < size
+            or (piece.dtype, piece.device) != (dtype, like.device)
+        ):
+            piece = self.pieces[name] = torch.empty(size, dtype=dtype, device=like.device)
+        return piece[:size].view(shape)
+
+
 def linear_loss(
-    features: Tensor, matrix: Tensor, bias: Tensor | None, aims: Aims
+    features: Tensor,
+    output_layer: tuple[Tensor, Tensor | None],
+    aims: Aims,
+    scratch: Scratch | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The loss that is trained on and the plain cross-entropy, both summed over rows.
 
-    features [N, D], matrix [V, D], bias [V]. Under autocast the products are made in its type,
-    sums in float32. Only the first value has a gradient.
+    features [N, D]; the output layer is a matrix [V, D] and a bias [V]. Under autocast the products
+    are made in its type, sums in float32. Only the first value has a gradient.
     """
     precision = features.dtype
     if torch.is_autocast_enabled(features.device.type):
         precision = torch.get_autocast_dtype(features.device.type)
-    found = _LinearLoss.apply(features, matrix, bias, aims, precision)  # type: ignore[no-untyped-call]
+    scratch = scratch or Scratch()
+    found = _LinearLoss.apply(features, *output_layer, aims, precision, scratch)  # type: ignore[no-untyped-call]
     return cast("tuple[Tensor, Tensor]", found)
 
 
@@ -82,13 +110,14 @@ class _LinearLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[no-untyped-def]  # noqa: PLR0915  one pass, told in order
+    def forward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0915  one pass, told in order
         context,
         features: Tensor,
         matrix: Tensor,
         bias: Tensor | None,
         aims: Aims,
         precision: torch.dtype,
+        scratch: Scratch,
     ) -> tuple[Tensor, Tensor]:
         labels, weight = aims.labels, aims.weight
         exact = torch.promote_types(precision, torch.float32)
@@ -102,12 +131,12 @@ class _LinearLoss(torch.autograd.Function):
         disagreement = features.new_zeros((), dtype=exact)
         size = matrix.size(0)
         count = max(_AT_A_TIME.get(features.device.type, 1 << 22) // size // 2, 1) * 2
-        # Made once and written over: fresh memory costs more than what is computed in it.
-        logits = wide.new_empty(min(count, len(labels)), size)
         rounded = precision != exact
-        values = torch.empty_like(logits, dtype=exact) if rounded else logits
-        share = torch.empty_like(narrow)
-        addend = torch.empty_like(to_matrix) if rounded else share
+        piece = (min(count, len(labels)), size)
+        logits = scratch.take("logits", piece, wide, precision)
+        values = scratch.take("values", piece, wide, exact) if rounded else logits
+        share = scratch.take("share", (size, wide.size(1)), wide, precision)
+        addend = scratch.take("addend", (size, wide.size(1)), wide, exact) if rounded else share
         with torch.autocast(features.device.type, enabled=False):
             for start in range(0, len(labels), count):
                 rows = slice(start, start + count)
@@ -161,6 +190,7 @@ class _LinearLoss(torch.autograd.Function):
             (to_features * scale.to(to_features.dtype)).to(of_features),
             (to_matrix * scale).to(of_matrix),
             (to_bias * scale).to(of_matrix) if to_bias is not None else None,
+            None,
             None,
             None,
         )

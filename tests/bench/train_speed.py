@@ -105,8 +105,8 @@ def timed_update(trainer: Trainer, batches: list[Batch], spent: Counter[str]) ->
                 features = model.features(batch.inputs, memory)
                 features = features.flatten(0, 1).index_select(0, batch.rows)
             with clock("loss"):
-                matrix, bias = model.output_layer()
-                loss, _ = linear_loss(features, matrix, bias, Aims(batch.labels, smoothing))
+                aims, scratch = Aims(batch.labels, smoothing), trainer.objective.scratch
+                loss, _ = linear_loss(features, model.output_layer(), aims, scratch)
         with clock("backward"):
             (loss / tokens).backward()
     with clock("optimizer"):

@@ -38,7 +38,7 @@ def test_linear_loss_equals_torch_cross_entropy(
     leaves = (features, matrix, bias) if biased else (features, matrix)
     others = [leaf.detach().clone().requires_grad_() for leaf in leaves]
 
-    loss, plain = linear_loss(features, matrix, bias if biased else None, Aims(labels, smoothing))
+    loss, plain = linear_loss(features, (matrix, bias if biased else None), Aims(labels, smoothing))
     (3 * loss).backward()
     logits = F.linear(*others)
     expected = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
@@ -54,7 +54,7 @@ def test_linear_loss_equals_torch_cross_entropy(
 def test_linear_loss_holds_for_logits_of_any_size() -> None:
     matrix = torch.tensor([[1e4], [-1e4], [0.0]], dtype=torch.float64, requires_grad=True)
     features = torch.ones(3, 1, dtype=torch.float64, requires_grad=True)
-    loss, plain = linear_loss(features, matrix, None, Aims(torch.tensor([0, 1, 2])))
+    loss, plain = linear_loss(features, (matrix, None), Aims(torch.tensor([0, 1, 2])))
     loss.backward()
     assert plain.item() == pytest.approx(3e4)
     assert torch.isfinite(features.grad).all() if features.grad is not None else False
@@ -63,7 +63,7 @@ def test_linear_loss_holds_for_logits_of_any_size() -> None:
 def test_linear_loss_under_autocast_is_summed_in_float32() -> None:
     features, matrix, bias, labels = layer(4096, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        loss, plain = linear_loss(features, matrix, bias, Aims(labels, 0.1))
+        loss, plain = linear_loss(features, (matrix, bias), Aims(labels, 0.1))
     loss.backward()
     exact = F.cross_entropy(F.linear(features, matrix, bias), labels, reduction="sum")
     assert loss.dtype == plain.dtype == torch.float32
@@ -82,7 +82,7 @@ def test_linear_loss_under_autocast_is_summed_in_float32() -> None:
 
 def test_linear_loss_of_no_rows_has_a_gradient_of_zero() -> None:
     features, matrix, bias, labels = layer(0)
-    loss, plain = linear_loss(features, matrix, bias, Aims(labels, 0.1))
+    loss, plain = linear_loss(features, (matrix, bias), Aims(labels, 0.1))
     loss.backward()
     assert loss.item() == plain.item() == 0
     assert matrix.grad is not None
@@ -92,6 +92,6 @@ def test_linear_loss_of_no_rows_has_a_gradient_of_zero() -> None:
 def test_linear_loss_without_gradients_makes_none() -> None:
     features, matrix, bias, labels = layer(7)
     with torch.inference_mode():
-        loss, plain = linear_loss(features, matrix, bias, Aims(labels, 0.0))
+        loss, plain = linear_loss(features, (matrix, bias), Aims(labels, 0.0))
     assert_same(loss, plain)
     assert_same(loss, F.cross_entropy(F.linear(features, matrix, bias), labels, reduction="sum"))

@@ -44,7 +44,7 @@ def test_r_drop_loss_and_its_gradients_equal_the_formula(
     leaves, labels = layer(pairs)
     others = [leaf.detach().clone().requires_grad_() for leaf in leaves]
 
-    loss, plain = linear_loss(*leaves, Aims(labels, smoothing, alpha))
+    loss, plain = linear_loss(leaves[0], (leaves[1], leaves[2]), Aims(labels, smoothing, alpha))
     (3 * loss).backward()
     logits = F.linear(*others)
     expected = by_formula(logits, labels, smoothing, alpha)
@@ -61,8 +61,8 @@ def test_r_drop_of_two_equal_passes_is_the_smoothed_loss() -> None:
     (features, matrix, bias), labels = layer(9)
     once, twice_over = features[::2], features[::2].repeat_interleave(2, 0)
     torch.testing.assert_close(
-        linear_loss(twice_over, matrix, bias, Aims(labels, 0.1, 5.0)),
-        linear_loss(once, matrix, bias, Aims(labels[::2], 0.1)),
+        linear_loss(twice_over, (matrix, bias), Aims(labels, 0.1, 5.0)),
+        linear_loss(once, (matrix, bias), Aims(labels[::2], 0.1)),
         rtol=1e-12,
         atol=0,
     )
@@ -70,7 +70,7 @@ def test_r_drop_of_two_equal_passes_is_the_smoothed_loss() -> None:
 
 def test_r_drop_of_no_rows_has_a_gradient_of_zero() -> None:
     (features, matrix, bias), labels = layer(0)
-    linear_loss(features, matrix, bias, Aims(labels, 0.1, 5.0))[0].backward()
+    linear_loss(features, (matrix, bias), Aims(labels, 0.1, 5.0))[0].backward()
     assert matrix.grad is not None
     assert matrix.grad.abs().sum() == 0
 
