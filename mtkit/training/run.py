@@ -14,6 +14,7 @@ from mtkit import model_dir
 from mtkit.data.corpus import Pair, open_corpora
 from mtkit.data.mixture import Mixture
 from mtkit.data.prepare import Prepared, prepare
+from mtkit.data.tags import with_tag
 from mtkit.errors import DataError, ModelError, TrainingError, UsageError
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
@@ -123,6 +124,9 @@ class Run:
             return []
         corpus = open_corpora(self.recipe.data.test)
         pairs = list(corpus)
+        if not corpus.tags:  # else its sources bring their own
+            tag = self.recipe.search.tag
+            pairs = [Pair(with_tag(tag, pair.source), pair.target) for pair in pairs]
         if not pairs:
             raise DataError(
                 f"{corpus.name} has no pair with text on both sides", "name another data.test"

@@ -78,6 +78,25 @@ def test_tag_is_one_token_whatever_stands_behind_it() -> None:
         assert [tokenizer.piece(token) for token in ids].count("<2ko>") == 1
 
 
+def test_corpora_are_counted_as_they_lie_in_the_store() -> None:
+    data = prepare(Recipe.parse(RECIPE).changed(["data.max_length=16"]))
+    assert sum(data.corpora) == len(data.train) < 1000
+    tags = [
+        {"<2de>", "<2ko>"}.intersection(map(data.source_tokenizer.piece, data.train.source[i]))
+        for i in range(len(data.train))
+    ]
+    assert tags == [{"<2de>"}] * data.corpora[0] + [{"<2ko>"}] * data.corpora[1]
+
+
+def test_default_tag_is_put_before_an_untagged_test_corpus(tmp_path: Path) -> None:
+    test = [f"data.test=['{tag}phrasebook:en-de:test#size=5']" for tag in ("<2de> ", "")]
+    texts = []
+    for number, change in enumerate(test):
+        recipe = Recipe.parse(RECIPE).changed([change, "training.updates=20"])
+        texts.append((train(recipe, tmp_path / str(number)) / "test.txt").read_text())
+    assert texts[0] == texts[1]
+
+
 def test_interrupted_mixture_equals_uninterrupted_mixture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
