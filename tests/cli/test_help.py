@@ -29,6 +29,7 @@ FLAGS = {
         "--reference", "-r", "--lowercase", "--tokenize", "--target-language", "--output", "-o",
         "--json", "--beam", "--device",
     },
+    "score": {"--output", "-o", "--json", "--with", "--device"},
     "show": {"--json", "--plot"},
     "average": {"--output", "-o", "--last"},
     "recipe list": {"--json"},
