@@ -96,13 +96,51 @@ class RecurrentSection(Section):
     """A recurrent encoder and decoder, with a context vector or with attention."""
 
     kind: Literal["recurrent"] = Field(description="this kind of model")
-    cell: Literal["rnn", "gru", "lstm"] = Field("lstm", description="tanh RNN, GRU or LSTM")
-    memory: Literal["context", "additive", "dot", "general", "concat"] = Field(
+    cell: Literal["rnn", "gru", "gru_cho", "lstm"] = Field(
+        "lstm",
+        description="tanh RNN, torch's GRU (fused), the GRU of Cho et al. 2014 (reset before the "
+        "matrix; slower), or LSTM",
+    )
+    decoder: Literal["luong", "bahdanau", "window"] = Field(
+        "luong",
+        description="state, then attention, then output (Luong et al. 2015; with a context vector "
+        "Sutskever et al. 2014); attention from the state before, context into the gates, maxout "
+        "(Bahdanau et al. 2015); or a feed-forward network over the last `window` tokens",
+    )
+    memory: Literal["context", "additive", "dot", "general", "concat", "location"] = Field(
         "general",
         description="context vector (Sutskever et al. 2014), additive attention (Bahdanau et al. "
-        "2015), or dot, general, concat attention (Luong et al. 2015)",
+        "2015), or dot, general, concat, location attention (Luong et al. 2015)",
+    )
+    reach: Literal["global", "monotonic", "predictive"] = Field(
+        "global",
+        description="attention to all of the source, around the target's position (local-m), or "
+        "around a predicted one with a Gaussian (local-p; Luong et al. 2015, 3.2)",
+    )
+    local_window: int = Field(
+        10, ge=1, description="how far local attention looks to either side (D; sigma is D / 2)"
+    )
+    places: int = Field(
+        200, ge=1, description="source positions that the location score can look at"
+    )
+    window: int = Field(
+        5, ge=1, description="target tokens that the window decoder sees (its Markov order)"
     )
     width: int = Field(512, ge=2, description="width of the recurrent states")
+    encoder_width: int = Field(
+        0,
+        ge=0,
+        description="width of the encoder's states, both directions together; 0: width. Only for "
+        "the bahdanau decoder",
+    )
+    readout: int = Field(
+        0, ge=0, description="maxout units of the bahdanau decoder's output; 0: half the width"
+    )
+    readout_state: Literal["previous", "current"] = Field(
+        "previous",
+        description="the state that the bahdanau decoder's output reads: the one before the step "
+        "(the paper), or after it",
+    )
     embedding: int = Field(256, ge=1, description="width of the embeddings")
     encoder_layers: int = Field(2, ge=1, description="stacked encoder layers")
     decoder_layers: int = Field(2, ge=1, description="stacked decoder layers")
@@ -117,6 +155,20 @@ class RecurrentSection(Section):
     )
     tied_embeddings: bool = Field(
         True, description="target embedding and output projection share one matrix"
+    )
+    truncate: int = Field(
+        0,
+        ge=0,
+        description="gradients go back through so many recurrent steps at most (truncated "
+        "back-propagation through time), in encoder and decoder; 0: through all",
+    )
+    initialisation: Literal["default", "uniform", "orthogonal", "bahdanau"] = Field(
+        "default",
+        description="how weights are drawn: uniform in +-initial_range (Sutskever et al. 2014), "
+        "recurrent matrices orthogonal, or these and small normals (Bahdanau et al. 2015, B.1)",
+    )
+    initial_range: float = Field(
+        0.08, gt=0, description="half the width of the uniform initialisation"
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout between layers and on embeddings")
     embedding_dropout: EmbeddingDropout = "same"
@@ -209,6 +261,12 @@ class TrainingSection(Section):
     """How long, in which batches, and with which loss the model is trained."""
 
     max_tokens: int = Field(4096, ge=1, description="tokens a batch: rows x longest side")
+    max_sentences: int = Field(0, ge=0, description="pairs a batch at most; 0: no such limit")
+    normalise: Literal["tokens", "sentences"] = Field(
+        "tokens",
+        description="what an update's summed loss is divided by: its target tokens, or its pairs "
+        "(Sutskever et al. 2014, Luong et al. 2015)",
+    )
     accumulation: int = Field(1, ge=1, description="batches a process adds up for one update")
     updates: int = Field(0, ge=0, description="stop after so many updates; 0: no limit")
     epochs: float = Field(0.0, ge=0, description="stop after so many epochs; 0: no limit")
@@ -228,6 +286,15 @@ class TrainingSection(Section):
     seed: int = Field(1, ge=0, description="seed of weights, order, dropout and sampling")
     start: str = Field(
         "", description="model directory to start from: its weights, its vocabulary; empty: anew"
+    )
+    source_vectors: str = Field(
+        "", description="word2vec file, text or binary, that source embeddings start from"
+    )
+    target_vectors: str = Field(
+        "", description="word2vec file, text or binary, that target embeddings start from"
+    )
+    freeze_vectors: bool = Field(
+        False, description="embeddings with a file of vectors are not trained further"
     )
     average: int = Field(
         1, ge=1, description="checkpoints averaged into the final model (Vaswani et al. 2017, 6.1)"

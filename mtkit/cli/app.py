@@ -10,17 +10,7 @@ from typing import Annotated
 import typer
 
 from mtkit import MTKitError, __version__
-from mtkit.cli import (
-    average,
-    evaluate,
-    quickstart,
-    recipe,
-    score,
-    show,
-    tokenizer,
-    train,
-    translate,
-)
+from mtkit.cli import average, evaluate, quickstart, recipe, show, tokenizer, train, translate
 from mtkit.cli.output import examples, keep_streams, say
 
 _FAILED, _INTERRUPTED = 1, 130
@@ -33,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _command in (quickstart, train, translate, evaluate, score, show, average):
+for _command in (quickstart, train, translate, evaluate, show, average):
     _command.add_to(app)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(tokenizer.app, name="tokenizer")

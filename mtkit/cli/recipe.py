@@ -10,7 +10,7 @@ from mtkit.cli.options import Json
 from mtkit.cli.output import draw, examples, json_line, say, write
 
 app = typer.Typer(
-    help="List, read, copy and check recipes; explain their keys.",
+    help="List, read, copy and check recipes; explain their keys and presets.",
     epilog=examples("mtkit recipe list", "mtkit recipe explain training.max_tokens"),
     no_args_is_help=True,
 )
@@ -131,22 +131,28 @@ def check(recipe: Name, changes: Changes = None) -> None:
 
 
 @app.command(
-    epilog=examples("mtkit recipe explain training.max_tokens", "mtkit recipe explain model")
+    epilog=examples(
+        "mtkit recipe explain training.max_tokens", "mtkit recipe explain sutskever2014"
+    )
 )
 def explain(
     key: Annotated[
         str,
         typer.Argument(
             metavar="KEY",
-            help="A key or a section; all of them without it.",
-            autocompletion=shipped.complete_key,
+            help="A key, a section, or a preset of a paper; all keys without it.",
+            autocompletion=shipped.complete_explained,
         ),
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Say what a key of the recipe means, its type and its default."""
+    """Say what a key of the recipe means, or how near a preset is to its paper."""
     import mtkit
+    from mtkit.cli import sheet
 
+    if key in shipped.presets() and (found_sheet := shipped.sheet(key)) is not None:
+        sheet.explain(key, found_sheet, as_json)
+        return
     found = [
         knob
         for knob in mtkit.knobs()

@@ -3,14 +3,16 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mtkit import RecipeError
+from mtkit import RecipeError, UsageError
 
 if TYPE_CHECKING:
     from mtkit import Recipe
 
-PRESETS = ("tiny", "small", "base")
+# The sizes that are offered first; `presets` names those of papers too.
+SIZES = ("tiny", "small", "base")
+_SHEET = ".sheet.toml"
 
 
 def folder() -> Path:
@@ -44,12 +46,40 @@ def find(name: str) -> Path:
     raise RecipeError(f"{name}: no such recipe, neither a file nor a shipped one", hint)
 
 
+def presets() -> list[str]:
+    """The names of all presets, the sizes first."""
+    files = (folder() / "presets").glob("*.toml")
+    others = {path.stem for path in files if not path.name.endswith(_SHEET)} - set(SIZES)
+    return [*SIZES, *sorted(others)]
+
+
 def preset(name: str) -> dict[str, object]:
-    """The tables of a preset: a size of model with the training that suits it."""
-    path = folder() / "presets" / f"{name}.toml"
+    """The tables of a preset: a model with the training that suits it. Raises UsageError."""
+    known = presets()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        raise UsageError(
+            f"there is no preset {name}",
+            f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}",
+        )
+    return tomllib.loads((folder() / "presets" / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def sheet(name: str) -> dict[str, Any] | None:
+    """The fidelity sheet of a preset, or of the paper's size if `name` is its small one.
+
+    Points that a sheet shares with the one it is `like` stand in that one alone.
+    """
+    path = folder() / "presets" / f"{name.removesuffix('-small')}{_SHEET}"
     if not path.is_file():
-        raise RecipeError(f"there is no preset {name}", f"choose one of {', '.join(PRESETS)}")
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+        return None
+    found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    if "like" in found:
+        other = sheet(found["like"]) or {"points": []}
+        own = {point["number"] for point in found["points"]}
+        shared = [point for point in other["points"] if point["number"] not in own]
+        found["points"] = sorted([*shared, *found["points"]], key=lambda point: point["number"])
+    return found
 
 
 def heading(path: Path) -> list[str]:
@@ -72,9 +102,20 @@ def complete(incomplete: str) -> list[str]:
     return [name for name in names() if name.startswith(incomplete)]
 
 
+def complete_preset(incomplete: str) -> list[str]:
+    """Names of presets, for the shell."""
+    return [name for name in presets() if name.startswith(incomplete)]
+
+
 def complete_key(incomplete: str) -> list[str]:
     """Keys of the recipe, for the shell."""
     import mtkit
 
     keys = dict.fromkeys(knob.key for knob in mtkit.knobs())
     return [key for key in keys if key.startswith(incomplete)]
+
+
+def complete_explained(incomplete: str) -> list[str]:
+    """What `mtkit recipe explain` explains, for the shell."""
+    papers = [name for name in presets() if sheet(name) is not None]
+    return [*complete_key(incomplete), *(n for n in papers if n.startswith(incomplete))]

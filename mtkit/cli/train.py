@@ -1,7 +1,7 @@
 """`mtkit train`: from a recipe, or from two files, to a model; the same command again goes on."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -65,9 +65,12 @@ def train(
         typer.Option(metavar="NAME", help="Pairs to score at the end.", rich_help_panel=_INPUT),
     ] = None,
     preset: Annotated[
-        Literal["tiny", "small", "base"] | None,
+        str | None,
         typer.Option(
-            help="Size of model and training, without a recipe (default: small).",
+            metavar="NAME",
+            help="Model and training, without a recipe: tiny, small (default), base, or a paper's, "
+            "such as luong2015-small.",
+            autocompletion=shipped.complete_preset,
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -151,13 +154,14 @@ def from_preset(preset: str, corpora: dict[str, list[str]], changes: list[str]) 
     """A recipe for named corpora alone; the languages are taken from their names."""
     import mtkit
 
+    table = shipped.preset(preset)
     if not corpora["train"] and not any(change.startswith("data.train=") for change in changes):
         raise UsageError(
             "there is nothing to learn from: no recipe, no files, no corpus",
             "mtkit train --source a.de --target a.en, or a recipe: mtkit recipe list",
         )
-    table = shipped.preset(preset)
-    table["data"] = {key: names for key, names in corpora.items() if names}
+    named = {key: names for key, names in corpora.items() if names}
+    table["data"] = {**cast("dict[str, object]", table.get("data", {})), **named}
     recipe = mtkit.Recipe.from_table(table, f"preset {preset}")
     return with_languages(recipe.changed(changes) if changes else recipe)
 

@@ -28,6 +28,11 @@ class Batch:
         """Target tokens that count."""
         return self.labels.numel()
 
+    @property
+    def sentences(self) -> int:
+        """Pairs that count: none where nothing is predicted."""
+        return self.source.size(0) if self.tokens else 0
+
     def to(self, device: torch.device) -> "Batch":
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
@@ -35,12 +40,15 @@ class Batch:
         return Batch(move(self.source), move(self.inputs), move(self.rows), move(self.labels))
 
 
-def plan(lengths: NDArray[np.int32], max_tokens: int, seed: int, epoch: int) -> list[Indices]:
+def plan(
+    lengths: NDArray[np.int32], max_tokens: int, seed: int, epoch: int, max_sentences: int = 0
+) -> list[Indices]:
     """Cut the corpus into batches of pairs of like length, in random order.
 
     `lengths` [pairs, 2] counts source and target tokens. A batch holds at most `max_tokens` tokens
-    as rows x longest side, or one pair if that alone is longer. The same arguments give the same
-    batches, so a place in training is (epoch, index) and nothing else.
+    as rows x longest side, or one pair if that alone is longer, and no more than `max_sentences`
+    pairs if that is not 0. The same arguments give the same batches, so a place in training is
+    (epoch, index) and nothing else.
     """
     if len(lengths) == 0:
         return []
@@ -53,9 +61,9 @@ def plan(lengths: NDArray[np.int32], max_tokens: int, seed: int, epoch: int) -> 
     # Ties in random order: other neighbours every epoch.
     order = np.lexsort((random.random(len(lengths)), along, longest))
     longest = longest[order]
-    batches, start = [], 0
+    batches, start, most = [], 0, max_sentences or len(order)
     while start < len(order):
-        end = min(start + max(1, max_tokens // int(longest[start])), len(order))
+        end = min(start + max(1, max_tokens // int(longest[start])), start + most, len(order))
         while end - start > 1 and (end - start) * int(longest[end - 1]) > max_tokens:
             end = start + max(1, max_tokens // int(longest[end - 1]))
         batches.append(order[start:end])

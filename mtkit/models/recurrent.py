@@ -3,30 +3,21 @@
 `context` is Sutskever et al. 2014: the decoder starts from the encoder's last states and sees
 nothing else of the source. The other memories attend to the encoder's top states as Luong et al.
 2015 do: h_t -> weights -> c_t -> h~_t = tanh(W_c [c_t; h_t]), and h~_t is what the output layer
-sees. Where this departs from Bahdanau et al. 2015: the query is the current state, not the one
-before, so that the fused kernels can run the decoder over a whole target at once; the context
-does not enter the cell; the decoder starts from all last states; and h~_t replaces their maxout.
+sees. The query is the current state, so that the fused kernels can run the decoder over a whole
+target at once. The order of Bahdanau et al. 2015 is that of models/bahdanau.py.
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from mtkit.errors import RecipeError
-from mtkit.models.attention import Attention
-from mtkit.models.cells import (
-    States,
-    advance,
-    layers_of,
-    project_inputs,
-    read,
-    recurrent_layer,
-    run,
-)
-from mtkit.models.dropout import Dropout, TokenDropout, embedding_dropout
-from mtkit.models.seq2seq import Memory, Seq2Seq, State, reorder
+from mtkit.models.attention import Attention, LocalAttention
+from mtkit.models.cells import States, advance, layers_of, project_inputs, recurrent_layer, run
+from mtkit.models.encoder import Reader
+from mtkit.models.initial import initialise
+from mtkit.models.seq2seq import Memory, State, reorder
 from mtkit.recipe import RecurrentSection
 from mtkit.symbols import PAD
 
@@ -37,6 +28,7 @@ class RecurrentState:
 
     layers: list[States]  # a layer's h, and the LSTM's c: each [B, K, D]
     fed: Tensor | None  # [B, K, D]; None without input feeding
+    length: int = 0  # tokens read so far
 
     def select(self, sentences: Tensor) -> None:
         self.layers = [
@@ -50,58 +42,29 @@ class RecurrentState:
         if self.fed is not None:
             self.fed = reorder(self.fed, parents)
 
+    def truncate(self, every: int) -> None:
+        """Let no gradient pass to the steps before, where a piece of `every` steps (0: all) ends.
 
-class Encoder(nn.Module):
-    """Stacked layers that read one way, or both ways with half the width each way."""
-
-    def __init__(self, section: RecurrentSection) -> None:
-        super().__init__()
-        widths = [section.embedding] + [section.width] * (section.encoder_layers - 1)
-        width = section.width // 2 if section.bidirectional else section.width
-        self.onward = nn.ModuleList(recurrent_layer(section.cell, w, width) for w in widths)
-        self.turned = nn.ModuleList(
-            recurrent_layer(section.cell, w, width) for w in widths if section.bidirectional
-        )
-        self.dropout = Dropout(section.dropout)
-
-    def forward(self, inputs: Tensor, padding: Tensor) -> tuple[Tensor, States]:
-        """inputs [B, S, E] -> top states [B, S, D], every layer's last states, each [B, L, D].
-
-        A layer that reads both ways ends in its two directions' last states side by side.
+        Also what is fed is of the past. That a step reads the memory is not cut.
         """
-        backwards = reversal(padding.logical_not().sum(1), padding.size(1))
-        turned = layers_of(self.turned)
-        last = []
-        for index, layer in enumerate(layers_of(self.onward)):
-            if index:
-                inputs = self.dropout(inputs)
-            outputs, states = read(layer, inputs, padding)
-            if turned:
-                more, more_states = read(turned[index], take(inputs, backwards), padding)
-                outputs = torch.cat([outputs, take(more, backwards)], -1)
-                states = tuple(map(_side_by_side, states, more_states))
-            last.append(states)
-            inputs = outputs
-        return inputs, tuple(torch.stack(layers, 1) for layers in zip(*last, strict=True))
+        if every and self.length and self.length % every == 0:
+            self.layers = [tuple(state.detach() for state in states) for states in self.layers]
+            self.fed = None if self.fed is None else self.fed.detach()
 
 
-class Recurrent(Seq2Seq):
+class Recurrent(Reader):
     """RNN, GRU or LSTM encoder-decoder (`RecurrentSection`).
 
     Decoder layer l starts from the last states of encoder layer l; if there are not as many
-    layers, from a learned linear map of all of them. Dropout falls on embeddings, between layers
-    and on what the output layer sees, never on a recurrent connection; so the attentional vector
-    is fed without it.
+    layers, from a learned linear map of all of them. The attentional vector is fed without dropout,
+    as it is on no recurrent connection.
     """
 
     def __init__(self, section: RecurrentSection, source_size: int, target_size: int) -> None:
-        super().__init__()
-        _check(section)
-        self.section = section
+        """Raises RecipeError for keys that do not go together."""
+        check(section)
+        super().__init__(section, source_size, target_size)
         width, embedding = section.width, section.embedding
-        self.source_embedding = _embedding(source_size, embedding)
-        self.target_embedding = _embedding(target_size, embedding)
-        self.encoder = Encoder(section)
         self.bridges = nn.ModuleList()
         if section.encoder_layers != section.decoder_layers:
             self.bridges.extend(
@@ -112,41 +75,19 @@ class Recurrent(Seq2Seq):
             recurrent_layer(section.cell, width if index else embedding, width)
             for index in range(section.decoder_layers)
         )
-        self.dropout = Dropout(section.dropout)
-        self.embedding_dropout = embedding_dropout(section)
-        self.source_dropout = TokenDropout(section.source_token_dropout)
-        self.target_dropout = TokenDropout(section.target_token_dropout)
-        self.attention: Attention | None = None
-        if section.memory != "context":
-            self.attention = Attention(section.memory, width)
+        self.attention = attention_of(section)
+        if self.attention is not None:
             self.combine = nn.Linear(2 * width, width, bias=False)
         if section.input_feeding:
             # The first layer's input is [embedding; h~]; these are its matrix's columns for h~.
             gates = layers_of(self.layers)[0].all_weights[0][0].size(0)
             self.feed = nn.Linear(width, gates, bias=False)
-        if section.tied_embeddings:
-            self.narrow = (
-                nn.Linear(width, embedding, bias=False) if width != embedding else nn.Identity()
-            )
-            self.output_bias = nn.Parameter(torch.zeros(target_size))
-        else:
-            self.output = nn.Linear(width, target_size)
+        self.make_output(width)
+        initialise(self, section)
 
     def encode(self, source: Tensor) -> Memory:
-        """Read source ids [B, S] (EOS at the end, PAD behind it).
-
-        With `reverse_source` the words are read from last to first and EOS, the sentence's last
-        token, still at the end; the memory lies in the order of the source all the same.
-        """
         padding = source == PAD
-        order = None
-        if self.section.reverse_source:
-            order = reversal(padding.logical_not().sum(1) - 1, source.size(1))
-            source = source.gather(1, order)
-        embedded = self.source_dropout(self.source_embedding(source))  # [B, S, E]
-        top, last = self.encoder(self.embedding_dropout(embedded), padding)
-        if order is not None:
-            top = take(top, order)
+        top, last = self.read(source)
         initial = last
         if self.bridges:
             initial = tuple(
@@ -154,51 +95,39 @@ class Recurrent(Seq2Seq):
                 for bridge, states in zip(self.bridges, last, strict=True)
             )
         if self.attention is None:
-            context = last[0][:, -1:]  # [B, 1, D]
-            nowhere = padding.new_zeros(padding.size(0), 1)
-            return Memory(nowhere, (context,), (context,), initial)
+            return context_memory(last[0][:, -1:], initial)
         return Memory(padding, (self.attention.keys(top),), (top,), initial)
 
     def features(self, inputs: Tensor, memory: Memory) -> Tensor:
-        return self._readout(self._force(inputs, memory)[0])
+        return self.readout(self._force(inputs, memory)[0])
 
-    def alignment(self, inputs: Tensor, memory: Memory, layer: int = 0) -> Tensor:
+    def alignment(self, inputs: Tensor, memory: Memory) -> Tensor:
         """Attention weights under teacher forcing: inputs [B, T] -> [B, T, S].
 
-        There is one attention, whatever the layer. A context vector is a memory of length one,
-        so there S = 1 and every weight is 1.
+        A context vector is a memory of length one, so there S = 1 and every weight is 1.
         """
         return self._force(inputs, memory)[1]
-
-    def output_layer(self) -> tuple[Tensor, Tensor | None]:
-        if self.section.tied_embeddings:
-            return self.target_embedding.weight, self.output_bias
-        return self.output.weight, self.output.bias
 
     def start(self, memory: Memory, beam: int, capacity: int) -> RecurrentState:
         """The state of `beam` equal hypotheses a sentence; it does not grow with `capacity`."""
         first = memory.initial[0]  # [B, L, D]
-        layers = [
-            tuple(states[:, layer : layer + 1].expand(-1, beam, -1) for states in memory.initial)
-            for layer in range(first.size(1))
-        ]
         fed = None
         if self.section.input_feeding:
             fed = first.new_zeros(first.size(0), beam, first.size(2))
-        return RecurrentState(layers, fed)
+        return RecurrentState(start_layers(memory, beam), fed)
 
     def step(self, tokens: Tensor, memory: Memory, state: State) -> Tensor:
         assert isinstance(state, RecurrentState)
-        embedded = self._embed(tokens)  # [B, K, E]
+        embedded = self.embed(tokens)  # [B, K, E]
         features, _ = self._advance(
             project_inputs(layers_of(self.layers)[0], embedded), memory, state
         )
-        return self.project(self._readout(features))
+        return self.project(self.readout(features))
 
     def _force(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """inputs [B, T] -> features before dropout [B, T, D], attention weights [B, T, S]."""
         layers = layers_of(self.layers)
-        below = self._embed(inputs)  # [B, T, E]
+        below = self.embed(inputs)  # [B, T, E]
         if self.section.input_feeding:
             # What is fed is known one step at a time; all that does not depend on it is not.
             state = self.start(memory, 1, inputs.size(1))
@@ -209,8 +138,9 @@ class Recurrent(Seq2Seq):
         for index, layer in enumerate(layers):
             if index:
                 below = self.dropout(below)
-            below = run(layer, below, tuple(states[:, index] for states in memory.initial))
-        return self._attend(below, memory)
+            start = tuple(states[:, index] for states in memory.initial)
+            below = run(layer, below, start, self.section.truncate)
+        return self._attend(below, memory, None)
 
     def _advance(
         self, gates: Tensor, memory: Memory, state: RecurrentState
@@ -219,6 +149,7 @@ class Recurrent(Seq2Seq):
 
         gates [B, K, gates x D] -> features before dropout [B, K, D], weights [B, K, S].
         """
+        state.truncate(self.section.truncate)
         if state.fed is not None:
             gates = gates + self.feed(state.fed)
         layers = layers_of(self.layers)
@@ -227,61 +158,102 @@ class Recurrent(Seq2Seq):
                 below = self.dropout(state.layers[index - 1][0])
                 gates = project_inputs(layer, below)
             state.layers[index] = advance(layer, gates, state.layers[index])
-        features, weights = self._attend(state.layers[-1][0], memory)
+        features, weights = self._attend(state.layers[-1][0], memory, state.length)
+        state.length += 1
         if state.fed is not None:
             state.fed = features
         return features, weights
 
-    def _attend(self, hidden: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+    def _attend(self, hidden: Tensor, memory: Memory, at: int | None) -> tuple[Tensor, Tensor]:
         """Top decoder states [B, N, D] -> attentional vectors [B, N, D], weights [B, N, S]."""
         if self.attention is None:
             return hidden, hidden.new_ones(*hidden.shape[:2], 1)
-        context, weights = self.attention(hidden, memory.keys[0], memory.values[0], memory.padding)
+        keys, values = memory.keys[0], memory.values[0]
+        context, weights = self.attention(hidden, keys, values, memory.padding, at)
         return torch.tanh(self.combine(torch.cat([context, hidden], -1))), weights
 
-    def _readout(self, features: Tensor) -> Tensor:
-        """What the output layer sees of features [..., D]: as wide as what it is tied to."""
-        seen: Tensor = self.dropout(features)
-        return cast("Tensor", self.narrow(seen)) if self.section.tied_embeddings else seen
 
-    def _embed(self, inputs: Tensor) -> Tensor:
-        """Target ids [B, N] -> [B, N, E]."""
-        vectors: Tensor = self.embedding_dropout(self.target_dropout(self.target_embedding(inputs)))
-        return vectors
+def attention_of(section: RecurrentSection) -> Attention | None:
+    """The attention of a section whose encoder is as wide as its decoder; None: a context vector.
 
-
-def reversal(lengths: Tensor, size: int) -> Tensor:
-    """The index [B, size] that turns around each row's first `lengths` [B] places, no others."""
-    places = torch.arange(size, device=lengths.device).expand(lengths.size(0), -1)
-    mirrored = lengths.unsqueeze(1) - 1 - places
-    return torch.where(mirrored >= 0, mirrored, places)
+    Raises RecipeError for a local attention that cannot see.
+    """
+    if section.memory == "context":
+        return None
+    if section.reach == "global":
+        return Attention(section.memory, section.width, places=section.places)
+    return LocalAttention(section.memory, section.width, section.reach, section.local_window)
 
 
-def take(tensor: Tensor, order: Tensor) -> Tensor:
-    """The rows of tensor [B, S, D] in the order [B, S]."""
-    return tensor.gather(1, order.unsqueeze(-1).expand(-1, -1, tensor.size(-1)))
+def context_memory(context: Tensor, initial: States) -> Memory:
+    """A context vector [B, 1, D] as a memory of length one."""
+    nowhere = torch.zeros(context.size(0), 1, dtype=torch.bool, device=context.device)
+    return Memory(nowhere, (context,), (context,), initial)
 
 
-def _side_by_side(one: Tensor, other: Tensor) -> Tensor:
-    return torch.cat([one, other], -1)
+def start_layers(memory: Memory, beam: int) -> list[States]:
+    """Each layer's start states for `beam` equal hypotheses, [B, K, D]."""
+    return [
+        tuple(states[:, layer : layer + 1].expand(-1, beam, -1) for states in memory.initial)
+        for layer in range(memory.initial[0].size(1))
+    ]
 
 
-def _embedding(size: int, width: int) -> nn.Embedding:
-    """Vectors of length about one, so that tied logits start small."""
-    embedding = nn.Embedding(size, width)
-    nn.init.normal_(embedding.weight, std=width**-0.5)
-    return embedding
-
-
-def _check(section: RecurrentSection) -> None:
+def check(section: RecurrentSection) -> None:
     """Raise RecipeError for keys that do not go together."""
-    if section.bidirectional and section.width % 2:
+    whole = section.encoder_width or section.width
+    key = "encoder_width" if section.encoder_width else "width"
+    if section.bidirectional and whole % 2:
         raise RecipeError(
-            f"model.width = {section.width} is odd, and model.bidirectional needs two equal halves",
-            f"try model.width = {section.width + 1} or model.bidirectional = false",
+            f"model.{key} = {whole} is odd, and model.bidirectional needs two equal halves",
+            f"try model.{key} = {whole + 1} or model.bidirectional = false",
         )
     if section.input_feeding and section.memory == "context":
         raise RecipeError(
             'model.input_feeding = true has nothing to feed with model.memory = "context"',
             'try model.memory = "general" or model.input_feeding = false',
+        )
+    if section.reach != "global" and section.memory in ("context", "location"):
+        raise RecipeError(
+            f'model.reach = "{section.reach}" goes with a score of content, not with '
+            f'model.memory = "{section.memory}"',
+            'try model.memory = "general" or model.reach = "global"',
+        )
+    if section.decoder == "bahdanau":
+        _check_bahdanau(section)
+    elif whole != section.width:
+        raise RecipeError(
+            f"model.encoder_width = {whole} differs from model.width = {section.width}, and only "
+            'model.decoder = "bahdanau" allows that',
+            "leave model.encoder_width out",
+        )
+    if section.decoder == "window" and section.input_feeding:
+        raise RecipeError(
+            'model.input_feeding = true feeds the past, of which model.decoder = "window" sees '
+            "only its last tokens",
+            "try model.input_feeding = false",
+        )
+
+
+def _check_bahdanau(section: RecurrentSection) -> None:
+    if section.decoder_layers != 1:
+        raise RecipeError(
+            f'model.decoder = "bahdanau" has one layer, not {section.decoder_layers}',
+            "set model.decoder_layers = 1",
+        )
+    if section.input_feeding:
+        raise RecipeError(
+            'model.decoder = "bahdanau" feeds the context already',
+            "set model.input_feeding = false",
+        )
+    if section.reach != "global":
+        raise RecipeError(
+            'model.decoder = "bahdanau" attends to the whole source', 'set model.reach = "global"'
+        )
+    whole = section.encoder_width or section.width
+    if section.memory == "dot" and whole != section.width:
+        raise RecipeError(
+            f'model.memory = "dot" needs an encoder as wide as the decoder: model.encoder_width = '
+            f"{whole} is not model.width = {section.width}",
+            'try model.memory = "general"',
         )

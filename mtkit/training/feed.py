@@ -60,15 +60,17 @@ class Feed:
         return self._updates[known]
 
     def _plan(self, epoch: int) -> list[Indices]:
-        section = self.section
         if self.mixture is None:
-            batches = plan(self.lengths, section.max_tokens, section.seed, epoch)
+            batches = self._cut(self.lengths, epoch)
         else:
-            rows = self.mixture.rows(section.seed, epoch)
-            batches = plan(self.lengths[rows], section.max_tokens, section.seed, epoch)
-            batches = [rows[batch] for batch in batches]
+            rows = self.mixture.rows(self.section.seed, epoch)
+            batches = [rows[batch] for batch in self._cut(self.lengths[rows], epoch)]
         self._updates[epoch] = -(-len(batches) // self.batches_per_update)
         return batches
+
+    def _cut(self, lengths: NDArray[np.int32], epoch: int) -> list[Indices]:
+        limits = self.section
+        return plan(lengths, limits.max_tokens, limits.seed, epoch, limits.max_sentences)
 
     def epoch(self, epoch: int, first: int) -> Iterator[list[Batch]]:
         """This process' batches for the updates `first`, `first` + 1 ... of an epoch."""

@@ -45,6 +45,7 @@ from mtkit.training.log import Log
 from mtkit.training.optimizer import Schedule
 from mtkit.training.start import Parent
 from mtkit.training.trainer import Trainer, weights_of
+from mtkit.training.vectors import start_from_vectors
 
 
 def train(
@@ -178,6 +179,9 @@ class Run:
         if self._parent is not None:
             load_weights(model, self._parent.weights)
             self._emit(Noted(self._parent.words))
+        tokenizers = data.source_tokenizer, data.target_tokenizer
+        for words in start_from_vectors(model, self.recipe.training, *tokenizers):
+            self._emit(Noted(words))
         return model.to(self.world.device)
 
     def _trainer(self, model: Seq2Seq, data: Prepared) -> Trainer:

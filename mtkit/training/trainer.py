@@ -114,14 +114,17 @@ class Trainer:
         torch.manual_seed(_mix(self.training.seed, position.update, self.world.rank))
         self.model.train()
         mine = sum(batch.tokens for batch in batches)
-        tokens = self.world.total(mine)
+        if self.training.normalise == "tokens":
+            parts = self.world.total(mine)
+        else:
+            parts = self.world.total(sum(batch.sentences for batch in batches))
         for number, batch in enumerate(batches):
             batch = batch.to(self.world.device)
             with self.world.holding(self.objective, last=number + 1 == len(batches)):
                 with self.autocast():
                     loss, _ = self.objective(batch)
-                # DDP averages gradients over the world; the loss is per token of the whole world.
-                torch.autograd.backward(loss * (self.world.size / tokens))
+                # DDP averages gradients over the world; the loss is per part of the whole world.
+                torch.autograd.backward(loss * (self.world.size / parts))
             self.sums.loss += loss.detach()
         self.sums.norm += self.clip()
         self.set_rate()

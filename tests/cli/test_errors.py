@@ -16,7 +16,12 @@ QUICK = "phrasebook-ko-en-quickstart"
         (["recipe", "shwo", "x"], "no such command 'shwo'", "did you mean 'show'?"),
         (["train", "--frobnicate"], "no such option: --frobnicate", "mtkit train --help"),
         (["translate"], "missing argument", "mtkit translate --help"),
-        (["train", "--preset", "huge"], "huge", "mtkit train --help"),
+        (
+            ["train", "--preset", "huge"],
+            "there is no preset huge",
+            "choose one of tiny, small, base",
+        ),
+        (["train", "--preset", "sutskever2015"], "no preset", "did you mean sutskever2014?"),
         (["train"], "nothing to learn from", "--source a.de --target a.en"),
         (["train", "--source", "a.de"], "--source needs --target", "--target"),
         (["train", "--source", "a.de", "--target", "a.en"], "a.de: no such file", "two text files"),

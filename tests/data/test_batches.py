@@ -97,3 +97,14 @@ def test_fitting_parts_hold_every_pair_once_and_keep_to_the_budget(max_tokens: i
             pairs.append((source[source != PAD].tolist(), target[target != PAD].tolist()))
         assert torch.equal(part.inputs[:, 1:], labels.view(rows, -1)[:, :-1])
     assert sorted(pairs) == sorted(zip(sources, targets, strict=True))
+
+
+@pytest.mark.parametrize("most", [1, 7, 128])
+def test_plan_counts_pairs_where_it_is_told_to(most: int) -> None:
+    table = lengths(1000)
+    batches = plan(table, 1_000_000, seed=1, epoch=0, max_sentences=most)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
+    assert sorted(map(len, batches))[1:] == [most] * (len(batches) - 1), "all full but the last"
+    tight = plan(table, 60, seed=1, epoch=0, max_sentences=3)
+    assert max(map(len, tight)) == 3
+    assert all(len(batch) == 1 or len(batch) * table[batch].max() <= 60 for batch in tight)

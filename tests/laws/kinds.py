@@ -82,6 +82,52 @@ KINDS: dict[str, ModelSection] = {
     "gru-concat-fed-deep": _rnn(
         cell="gru", memory="concat", input_feeding=True, encoder_layers=2, decoder_layers=2
     ),
+    "gru-cho-general-truncated-fed": _rnn(
+        cell="gru_cho", memory="general", input_feeding=True, truncate=2, encoder_layers=2
+    ),
+    "lstm-context-truncated": _rnn(cell="lstm", memory="context", truncate=2),
+    "rnn-location": _rnn(cell="rnn", memory="location", places=16),
+    "lstm-local-m": _rnn(cell="lstm", memory="general", reach="monotonic", local_window=2),
+    "lstm-local-p-fed": _rnn(
+        cell="lstm",
+        memory="dot",
+        reach="predictive",
+        local_window=2,
+        input_feeding=True,
+        reverse_source=True,
+    ),
+    "bahdanau": _rnn(cell="gru_cho", memory="additive", decoder="bahdanau", encoder_width=10),
+    "bahdanau-current-tied": _rnn(
+        cell="gru",
+        memory="general",
+        decoder="bahdanau",
+        readout=5,
+        readout_state="current",
+        encoder_layers=2,
+    ),
+    "bahdanau-lstm-one-way-truncated": _rnn(
+        cell="lstm",
+        memory="concat",
+        decoder="bahdanau",
+        bidirectional=False,
+        truncate=2,
+        initialisation="bahdanau",
+        tied_embeddings=False,
+    ),
+    "rnnencdec": _rnn(cell="gru_cho", memory="context", decoder="bahdanau", bidirectional=False),
+    "window-context": _rnn(cell="gru", memory="context", decoder="window", window=2),
+    "window-general-deep": _rnn(
+        cell="lstm",
+        memory="general",
+        decoder="window",
+        window=3,
+        decoder_layers=2,
+        initialisation="uniform",
+        tied_embeddings=False,
+    ),
+    "window-of-one-local-m": _rnn(
+        cell="rnn", memory="dot", decoder="window", window=1, reach="monotonic", local_window=2
+    ),
     "transformer-pre-all": _transformer(norm="pre", tied_embeddings="all"),
     "transformer-pre-none-gelu": _transformer(
         norm="pre", tied_embeddings="none", activation="gelu", decoder_layers=1

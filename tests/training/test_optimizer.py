@@ -58,6 +58,13 @@ def test_step_halves_as_luong_2015() -> None:
     assert halved == [1, 1, 0.5, 0.5, 0.25, 0.125]
 
 
+def test_step_halves_every_half_epoch_as_sutskever_2014() -> None:
+    section = ScheduleSection(kind="step", warmup=0, start=5.0, every=0.5, factor=0.5)
+    schedule = Schedule(section, 0.7, 1000)
+    rates = [schedule.rate(1, epochs, None) for epochs in (0, 4.99, 5, 5.49, 5.5, 6, 6.5, 7, 7.49)]
+    assert rates == pytest.approx([0.7 / 2**n for n in (0, 0, 1, 1, 2, 3, 4, 5, 5)])
+
+
 def test_plateau_cuts_after_waiting_in_vain() -> None:
     schedule = Schedule(ScheduleSection(kind="plateau", warmup=0, patience=1), 1.0, 1)
     seen = []

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from mtkit import Recipe, Translator, open_corpus, train
+from mtkit import Recipe, Translator, open_corpus, prepare, train
+from mtkit.data.batches import plan
 from mtkit.errors import DataError, RecipeError, TrainingError, UsageError
 from mtkit.training import trainer
 from mtkit.training.checkpoint import read_progress
@@ -352,6 +353,32 @@ def test_lost_weights_are_never_saved(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(TrainingError, match="no longer a number at update"):
         train(recipe, tmp_path / "run")
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
+
+
+def test_a_loss_by_sentences_is_that_by_tokens_times_their_length(tmp_path: Path) -> None:
+    steps, counted = [], []
+    for normalise, rate in (("tokens", 1e-30), ("tokens", 1e-3), ("sentences", 1e-3)):
+        recipe = Recipe.parse(RECIPE).changed(
+            [
+                f"training.normalise={normalise}",
+                f"training.optimizer.rate={rate}",
+                "training.optimizer.kind=sgd",
+                "training.optimizer.clip=0",
+                "training.schedule.kind=constant",
+                "training.schedule.warmup=0",
+                "training.updates=1",
+                "training.max_tokens=100000",
+                "training.max_sentences=8",
+            ]
+        )
+        run = train(recipe, tmp_path / f"{normalise}-{rate}")
+        steps.append(weights(run)["target_embedding.weight"].double())
+        data = prepare(recipe)
+        (chosen, *_) = plan(data.train.lengths, 100_000, recipe.training.seed, 0, 8)
+        counted.append(float(data.train.lengths[chosen, 1].sum() / len(chosen)))
+    by_tokens, by_sentences = steps[1] - steps[0], steps[2] - steps[0]
+    ratio = float((by_sentences.norm() / by_tokens.norm()).item())
+    assert ratio == pytest.approx(counted[0], rel=1e-3)
 
 
 def test_mean_of_checkpoints_is_judged_like_the_others(tmp_path: Path) -> None:
