@@ -218,7 +218,8 @@ def test_keys_of_the_readme_are_keys_of_the_recipe() -> None:
     prose = set(re.findall(r"`((?:data|tokenizer|model|training|validation|search)\.\w+)`", README))
     assert prose <= keys | sections
     explained = {a[2] for a in _shown() if a[:2] == ["recipe", "explain"] and len(a) > 2}
-    assert explained <= keys | sections
+    presets = {path.stem for path in (REPOSITORY / "recipes" / "presets").glob("*.toml")}
+    assert explained <= keys | sections | presets
 
 
 def test_recipe_keys_of_the_model_table_are_accepted() -> None:

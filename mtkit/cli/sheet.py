@@ -23,7 +23,7 @@ def explain(name: str, sheet: dict[str, Any], as_json: bool) -> None:
             continue
         write(f"\n{point['number']}. {point['paper']} (section {point['where']})\n")
         words = ", ".join(f"{key} = {_toml(value)}" for key, value in here.items())
-        smaller = {key for key, value in here.items() if value != point["settings"][key]}
+        smaller = [key for key, value in here.items() if value != point["settings"][key]]
         differences = ", ".join(f"{key} is {_toml(point['settings'][key])}" for key in smaller)
         _line("here", words)
         _line("in the paper's size", differences)

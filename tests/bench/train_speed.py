@@ -28,6 +28,10 @@ bidirectional, input feeding; 2 threads, in other minutes):
     ... without input feeding 4,325                (OpenNMT-py has it on)
     OpenNMT-py 3.5.1          1,196
 
+An LSTM on the same corpus and pieces (bidirectional, 2 + 2 layers of width 512, embeddings of 256,
+general attention, dropout 0.2, 4,096 tokens a batch, bfloat16, 2 threads, 12 updates): 3,555 target
+tokens/s with input feeding and 3,691 without.
+
 Before the logits were made and left piece by piece, and with a float32 residual stream, bfloat16
 ran at 4,194 (2.6 GB of memory; now 1.6 GB).
 """
