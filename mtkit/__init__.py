@@ -7,6 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
+    from mtkit.analysis.attention import attention as attention
+    from mtkit.analysis.attention import AttentionMaps as AttentionMaps
+    from mtkit.analysis.charts import Line as Line
+    from mtkit.analysis.comparison import compare_runs as compare_runs
+    from mtkit.analysis.comparison import Compared as Compared
+    from mtkit.analysis.gradients import gradients as gradients
+    from mtkit.analysis.gradients import Gradients as Gradients
+    from mtkit.analysis.ladder import climb as climb
+    from mtkit.analysis.length import Bin as Bin
+    from mtkit.analysis.pages import binned_scores as binned_scores
+    from mtkit.analysis.pages import write_comparison as write_comparison
+    from mtkit.analysis.pages import write_ladder as write_ladder
+    from mtkit.analysis.pictures import save_lines as save_lines
+    from mtkit.analysis.pictures import save_map as save_map
+    from mtkit.analysis.rungs import Climb as Climb
     from mtkit.data.corpus import Corpus as Corpus
     from mtkit.data.corpus import Pair as Pair
     from mtkit.data.corpus import open_corpora as open_corpora
@@ -62,18 +77,25 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
 __version__ = "0.1.0"
 
 _HOME = {
+    "AttentionMaps": "mtkit.analysis.attention",
+    "Bin": "mtkit.analysis.length",
+    "Climb": "mtkit.analysis.rungs",
+    "Compared": "mtkit.analysis.comparison",
     "Comparison": "mtkit.metrics",
     "Corpus": "mtkit.data.corpus",
     "DataError": "mtkit.errors",
     "Evaluation": "mtkit.decoding.evaluate",
     "Event": "mtkit.training.events",
     "Finished": "mtkit.training.events",
+    "Gradients": "mtkit.analysis.gradients",
     "Hypothesis": "mtkit.decoding.search",
+    "Line": "mtkit.analysis.charts",
     "Listener": "mtkit.training.events",
     "LoadedModel": "mtkit.model_dir",
     "MTKitError": "mtkit.errors",
     "Memory": "mtkit.models.seq2seq",
     "ModelError": "mtkit.errors",
+    "Noted": "mtkit.training.events",
     "Pair": "mtkit.data.corpus",
     "Prepared": "mtkit.data.prepare",
     "Preparing": "mtkit.training.events",
@@ -94,14 +116,18 @@ _HOME = {
     "Translator": "mtkit.decoding.translator",
     "UsageError": "mtkit.errors",
     "Validated": "mtkit.training.events",
-    "Noted": "mtkit.training.events",
     "Warned": "mtkit.training.events",
     "arriving": "mtkit.decoding.incoming",
+    "attention": "mtkit.analysis.attention",
     "average": "mtkit.model_dir",
     "beam_search": "mtkit.decoding.search",
+    "binned_scores": "mtkit.analysis.pages",
     "build": "mtkit.models.build",
+    "climb": "mtkit.analysis.ladder",
     "compare": "mtkit.metrics",
+    "compare_runs": "mtkit.analysis.comparison",
     "evaluate": "mtkit.decoding.evaluate",
+    "gradients": "mtkit.analysis.gradients",
     "knobs": "mtkit.recipe",
     "load": "mtkit.model_dir",
     "nearest_key": "mtkit.recipe",
@@ -111,8 +137,12 @@ _HOME = {
     "prepare": "mtkit.data.prepare",
     "read_lines": "mtkit.data.corpus",
     "save": "mtkit.model_dir",
+    "save_lines": "mtkit.analysis.pictures",
+    "save_map": "mtkit.analysis.pictures",
     "score": "mtkit.metrics",
     "train": "mtkit.training.run",
+    "write_comparison": "mtkit.analysis.pages",
+    "write_ladder": "mtkit.analysis.pages",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -1,0 +1,1 @@
+"""From runs to insight: gradients, lengths, attention, comparisons, the ladder and its claims."""

@@ -1,0 +1,92 @@
+"""Where the loss falls, and what training and stepping cost: measured on loaded models."""
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtkit.models.seq2seq import Seq2Seq
+from mtkit.symbols import BOS
+
+Rows = Sequence[tuple[Tensor, Tensor]]  # source [1, S] and target [1, T], both ending in EOS
+_TIMED = 7
+
+
+@torch.inference_mode()
+def token_losses(model: Seq2Seq, rows: Rows, *, shuffle: int | None = None) -> list[Tensor]:
+    """The cross-entropy of every target token [T], sentence by sentence.
+
+    With a seed to `shuffle` by, the source tokens before EOS are put in random order first.
+    """
+    random = torch.Generator().manual_seed(shuffle or 0)
+    found = []
+    for source, target in rows:
+        if shuffle is not None:
+            order = torch.randperm(source.size(1) - 1, generator=random)
+            source = torch.cat([source[:, :-1][:, order], source[:, -1:]], 1)
+        logits = model(source, inputs_of(target))[0]
+        found.append(F.cross_entropy(logits, target[0], reduction="none"))
+    return found
+
+
+def mean_loss(losses: Sequence[Tensor]) -> float:
+    """Per token, over all sentences."""
+    return float(torch.cat(list(losses)).mean())
+
+
+def by_thirds(losses: Sequence[Tensor]) -> tuple[float, float, float]:
+    """The mean loss of the first, middle and last third of every target."""
+    thirds: list[list[Tensor]] = [[], [], []]
+    for sentence in losses:
+        for part, values in zip(thirds, sentence.tensor_split(3), strict=True):
+            part.append(values)
+    first, middle, last = (float(torch.cat(part).mean()) for part in thirds)
+    return first, middle, last
+
+
+def inputs_of(target: Tensor) -> Tensor:
+    """Labels [B, T] -> what the decoder is fed, BOS first."""
+    return F.pad(target[:, :-1], (1, 0), value=BOS)
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """The median CPU time of some calls, which other programs on the machine change little."""
+    work()
+    took = []
+    for _ in range(_TIMED):
+        began = time.process_time()
+        work()
+        took.append(time.process_time() - began)
+    return median(took)
+
+
+def training_seconds(model: Seq2Seq, source: Tensor, target: Tensor) -> float:
+    """CPU seconds of one loss and its gradient, source [B, S], target [B, T]."""
+    model.train()
+
+    def update() -> None:
+        model.zero_grad()
+        logits = model(source, inputs_of(target))
+        F.cross_entropy(logits.flatten(0, 1), target.flatten()).backward()  # type: ignore[no-untyped-call]
+
+    took = cpu_seconds(update)
+    model.eval()
+    return took
+
+
+@torch.inference_mode()
+def decoding_seconds(model: Seq2Seq, source: Tensor, target: Tensor) -> tuple[float, float]:
+    """CPU seconds of the decoder over known targets: all positions at once, and step by step."""
+    model.eval()
+    memory = model.encode(source)
+    inputs = inputs_of(target)
+
+    def stepped() -> None:
+        state = model.start(memory, 1, inputs.size(1))
+        for tokens in inputs.split(1, 1):
+            model.step(tokens, memory, state)
+
+    return cpu_seconds(lambda: model.decode(inputs, memory)), cpu_seconds(stepped)

@@ -1,0 +1,95 @@
+"""The two pages: a comparison of any runs, and the ladder's report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtkit import model_dir
+from mtkit.analysis import report
+from mtkit.analysis.attention import attention
+from mtkit.analysis.comparison import Compared, compare_runs
+from mtkit.analysis.gradients import gradients
+from mtkit.analysis.ladder import Climbed, valid_pairs
+from mtkit.analysis.length import Bin, by_copies, by_length, by_rarity
+from mtkit.data.corpus import Pair, open_corpora
+from mtkit.decoding.translator import Translator
+from mtkit.errors import ModelError, UsageError
+
+_COMPARED = 200
+
+
+def binned_scores(run: Path, pairs: Sequence[Pair], *, by: str = "length") -> list[Bin]:
+    """A run's scores of pairs by `length`, `rare` or `copies`. Raises UsageError for others."""
+    if by not in ("length", "rare", "copies"):
+        raise UsageError(f"--by {by} sorts nothing", "--by length, --by rare or --by copies")
+    loaded = model_dir.load(run)
+    language = loaded.recipe.data.target_language
+    found = Translator.load(run).translate([pair.source for pair in pairs])
+    texts = [translation.text for translation in found]
+    match by:
+        case "rare":
+            lines = (pair.source for pair in open_corpora(loaded.recipe.data.train))
+            return by_rarity(pairs, texts, lines, target_language=language)
+        case "copies":
+            return by_copies(pairs, texts, target_language=language)
+        case _:
+            return by_length(pairs, texts, target_language=language)
+
+
+def write_comparison(
+    path: Path, compared: Sequence[Compared], pairs: Sequence[Pair], *, target_language: str = ""
+) -> None:
+    """The report of runs: table, curves, lengths, gradients, attention, sentences."""
+    table, curves, *sentences = report.comparison_sections(compared, pairs)
+    lengths = {
+        run.facts.title: by_length(pairs, run.translations, target_language=target_language)
+        for run in compared
+    }
+    reached = [item for run in compared for item in gradients(run.facts.path, pairs, most=8)]
+    sections = [
+        table,
+        curves,
+        report.length_section(lengths),
+        report.gradient_section(reached),
+        *_attention([run.facts.path for run in compared], pairs),
+        *sentences,
+    ]
+    report.write_page(path, report.page("Comparison of runs", sections))
+
+
+def write_ladder(path: Path, climbed: Climbed) -> None:
+    """The ladder's report: the claims, then what they were computed from."""
+    first = min(item.seed for item in climbed.evidence)
+    runs = [
+        run
+        for run, item in zip(climbed.runs, climbed.evidence, strict=True)
+        if item.seed == first
+    ]
+    pairs = valid_pairs(model_dir.load(runs[0]).recipe)[:_COMPARED]
+    language = model_dir.load(runs[0]).recipe.data.target_language
+    compared = compare_runs(runs, pairs, target_language=language, device="cpu")
+    table, curves, *sentences = report.comparison_sections(compared, pairs)
+    measured = [item for item in climbed.evidence if item.seed == first]
+    sections = [
+        report.claims_section(climbed.claims),
+        table,
+        curves,
+        report.length_section({item.rung: item.bins for item in measured}),
+        report.gradient_section([moment for item in measured for moment in item.gradients]),
+        *_attention(runs, pairs),
+        *sentences,
+    ]
+    report.write_page(path, report.page("From RNN to Transformer", sections))
+
+
+def _attention(runs: Sequence[Path], pairs: Sequence[Pair]) -> list[str]:
+    """The maps of one sentence of middling length, by every run that attends."""
+    chosen = sorted(pairs, key=lambda pair: abs(len(pair.source.split()) - 8))[0]
+    parts = ["<h2>Attention</h2>"]
+    for run in runs:
+        loaded = model_dir.load(run)
+        try:
+            found = attention(loaded, chosen.source, chosen.target)
+        except ModelError:
+            continue  # a context vector
+        parts.append(report.attention_section(loaded.recipe.title or run.name, found))
+    return parts if len(parts) > 1 else []

@@ -1,0 +1,141 @@
+"""The rungs of the ladder: from an RNN with a context vector to a Transformer, at equal size.
+
+Every encoder that is recurrent reads one way, since the claims are about how far a state carries.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtkit.errors import UsageError
+from mtkit.models.build import build
+from mtkit.recipe import Recipe
+
+EMBEDDING = 96
+_STEP = 4  # widths are multiples of this
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One model of the ladder."""
+
+    name: str
+    title: str
+    model: dict[str, Any]  # what its model section says beside the width
+
+
+@dataclass(frozen=True)
+class Climb:
+    """What all rungs of one ladder share."""
+
+    folder: Path
+    minutes: float = 30.0  # of training, for all rungs of all seeds together; 0: no limit
+    updates: int = 2000  # a rung ends after so many, or when its share of the minutes is over
+    seeds: tuple[int, ...] = (1,)
+    rungs: tuple[str, ...] = ()  # names; () is all
+    train: tuple[str, ...] = ()  # corpora of the user's own; () is the phrasebook
+    valid: tuple[str, ...] = ()
+    device: str = "auto"
+
+
+def _recurrent(cell: str, memory: str = "context", **others: object) -> dict[str, Any]:
+    return {
+        "kind": "recurrent",
+        "cell": cell,
+        "memory": memory,
+        "embedding": EMBEDDING,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "bidirectional": False,
+        "dropout": 0.1,
+        **others,
+    }
+
+
+def _transformer(**others: object) -> dict[str, Any]:
+    return {"kind": "transformer", "encoder_layers": 2, "decoder_layers": 2, **others}
+
+
+RUNGS = (
+    Rung("rnn", "RNN", _recurrent("rnn")),
+    Rung("gru", "GRU", _recurrent("gru")),
+    Rung("lstm", "LSTM", _recurrent("lstm")),
+    Rung("lstm-reversed", "LSTM, source reversed", _recurrent("lstm", reverse_source=True)),
+    Rung("lstm-additive", "LSTM + additive attention", _recurrent("lstm", "additive")),
+    Rung("lstm-dot", "LSTM + dot attention", _recurrent("lstm", "dot")),
+    Rung("transformer-blind", "Transformer without positions", _transformer(positions=False)),
+    Rung("transformer", "Transformer", _transformer()),
+)
+_BY_NAME = {rung.name: rung for rung in RUNGS}
+
+
+def chosen(names: Sequence[str]) -> list[Rung]:
+    """The rungs of these names, in the ladder's order; all without names. Raises UsageError."""
+    for name in names:
+        if name not in _BY_NAME:
+            raise UsageError(f"the ladder has no rung {name}", f"its rungs: {' '.join(_BY_NAME)}")
+    return [rung for rung in RUNGS if not names or rung.name in names]
+
+
+def recipe_of(rung: Rung, climb: Climb, seed: int, share: float) -> Recipe:
+    """The recipe of a rung; `share` is the minutes it may train. Its width is fitted to the size.
+
+    The size is that of a Transformer of two layers on each side and width 96.
+    """
+    corpora = {"train": list(climb.train), "valid": list(climb.valid)}
+    if not climb.train:
+        words = "min_words=3,max_words=60"
+        corpora["train"] = [f"phrasebook:ko-en:train#size=20000,{words}"]
+        corpora["valid"] = [f"phrasebook:ko-en:valid#size=400,{words}"]
+    table: dict[str, Any] = {
+        "title": rung.title,
+        "data": {**corpora, "max_length": 300},
+        "tokenizer": {"vocabulary": 1500},
+        "model": rung.model,
+        "training": {
+            "minutes": share,
+            "updates": climb.updates,
+            "max_tokens": 1536,
+            "seed": seed,
+            "precision": "float32",
+            "keep": 1,
+            "optimizer": {"rate": 2e-3},
+            "schedule": {"kind": "inverse_sqrt", "warmup": 200},
+        },
+        # Judged by the loss on few translations: the time belongs to training.
+        "validation": {"every": 500, "metric": "loss", "sentences": 60},
+        "search": {"beam": 1, "max_length_ratio": 1.5},
+    }
+    table["model"] = sized(rung.model, table["tokenizer"]["vocabulary"])
+    return Recipe.from_table(table, f"rung {rung.name}")
+
+
+def sized(model: dict[str, Any], vocabulary: int) -> dict[str, Any]:
+    """The model section with the width at which it has the ladder's number of parameters."""
+    whole = {"width": EMBEDDING, "heads": 4, "feed_forward": 4 * EMBEDDING}
+    if model["kind"] == "transformer":
+        return {**model, **whole}
+    # A recurrent model embeds either language with a matrix of its own, a Transformer both with
+    # one; what is compared is the rest, where the states are made.
+    wanted = _inner({**_transformer(), **whole}, vocabulary)
+    widths = range(_STEP, 8 * EMBEDDING, _STEP)
+
+    def size(width: int) -> int:
+        return _inner({**model, "width": width}, vocabulary)
+
+    above = bisect_left(widths, wanted, 1, len(widths) - 1, key=size)
+    best = min(widths[above - 1 : above + 1], key=lambda width: abs(size(width) - wanted))
+    return {**model, "width": best}
+
+
+def _inner(model: dict[str, Any], vocabulary: int) -> int:
+    """How many parameters of a model are not embeddings."""
+    section = Recipe.from_table({"model": model}).model
+    with torch.device("meta"):
+        built = build(section, vocabulary, vocabulary)
+    named = built.named_parameters()
+    return sum(p.numel() for name, p in named if "embedding" not in name)

@@ -1,0 +1,208 @@
+"""`mtkit analyze`: how far gradients reach, what length does, what a model attends to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mtkit.cli.options import Model
+from mtkit.cli.output import draw, examples, json_line, say, write
+
+if TYPE_CHECKING:
+    from mtkit import AttentionMaps, Bin, Gradients, Pair
+
+app = typer.Typer(help="Look into models: gradients, lengths, attention.", no_args_is_help=True)
+
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Model or run folders.")]
+CorpusName = Annotated[
+    str | None,
+    typer.Option(
+        "--corpus", metavar="NAME", help="Pairs to look at (default: the first run's data.valid)."
+    ),
+]
+Most = Annotated[int, typer.Option(min=1, metavar="N", help="Look at no more pairs than these.")]
+Picture = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Draw it into a .png, .svg or .pdf (extra: plot)."),
+]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="One JSON object a line.")]
+_REACHES = (1, 5, 10, 20, 40, 80)
+_SHADES = " .:-=+*#%@"
+
+
+@app.command(
+    epilog=examples(
+        "mtkit analyze gradients runs/rnn runs/lstm",
+        "mtkit analyze gradients runs/rnn runs/lstm --picture reach.svg",
+    )
+)
+def gradients(
+    runs: Runs,
+    corpus: CorpusName = None,
+    most: Most = 24,
+    picture: Picture = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what is left of the gradient by distance from the loss (Pascanu et al. 2013)."""
+    import mtkit
+
+    pairs = pairs_of(corpus, runs)
+    found = [item for run in runs for item in mtkit.gradients(run, pairs, most=most)]
+    if as_json:
+        for item in found:
+            write(json_line(item))
+    else:
+        draw(*_gradient_tables(found))
+    if picture:
+        curves = [
+            mtkit.Line(
+                f"{item.name}, {item.moment}",
+                tuple((float(d), n) for d, n in enumerate(item.decoder.norms) if n > 0),
+                dashed=item.moment == "initial",
+            )
+            for item in found
+        ]
+        words = "tokens from the loss (decoder)"
+        mtkit.save_lines(picture, curves, words, "gradient norm / norm at 0", logarithmic=True)
+        say(f"the picture is {picture}")
+
+
+@app.command(
+    epilog=examples(
+        "mtkit analyze length runs/lstm runs/transformer --corpus 'test.{de,en}'",
+        "mtkit analyze length runs/lstm --by copies --json",
+    )
+)
+def length(
+    runs: Runs,
+    corpus: CorpusName = None,
+    by: Annotated[
+        str, typer.Option(metavar="length|rare|copies", help="What the pairs are sorted by.")
+    ] = "length",
+    most: Most = 2000,
+    picture: Picture = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print corpus BLEU and chrF by source length, rare or copied words, with 95 % intervals."""
+    import mtkit
+
+    pairs = pairs_of(corpus, runs)[:most]
+    found: dict[str, Sequence[Bin]] = {}
+    for run in runs:
+        say(f"translating {len(pairs):,} sentences with {run}")
+        found[str(run)] = mtkit.binned_scores(run, pairs, by=by)
+    for name, bins in found.items():
+        if as_json:
+            for item in bins:
+                write(json_line({"run": name, **vars(item)}))
+        else:
+            draw(*_bin_table(name, bins))
+    if picture:
+        labels = list(dict.fromkeys(item.label for bins in found.values() for item in bins))
+        curves = [
+            mtkit.Line(
+                name,
+                tuple((float(labels.index(item.label)), item.scores[0].value) for item in bins),
+            )
+            for name, bins in found.items()
+        ]
+        mtkit.save_lines(picture, curves, f"bins: {', '.join(labels)}", "BLEU")
+        say(f"the picture is {picture}")
+
+
+@app.command(
+    epilog=examples(
+        "mtkit analyze attention runs/lstm --source 'Das ist ein Haus.'",
+        "mtkit analyze attention runs/transformer --heads --picture map.png",
+    )
+)
+def attention(
+    model: Model,
+    source: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Sentence (default: the first of --corpus).")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Its translation (default: the model's own).")
+    ] = None,
+    corpus: CorpusName = None,
+    heads: Annotated[
+        bool, typer.Option("--heads", metavar="", help="Every layer and head of a Transformer.")
+    ] = False,
+    picture: Picture = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw which source tokens each target token looks at, with entropies and word alignments."""
+    import mtkit
+
+    if source is None:
+        source = pairs_of(corpus, [model])[0].source
+    found = mtkit.attention(mtkit.load(model), source, target)
+    if as_json:
+        write(json_line(found))
+    else:
+        for line in heat_lines(found, heads):
+            write(f"{line}\n")
+    if picture:
+        mtkit.save_map(picture, found.maps[0], found.target, found.source)
+        say(f"the picture is {picture}")
+
+
+def pairs_of(corpus: str | None, runs: Sequence[Path]) -> "list[Pair]":
+    """The pairs of a corpus by name, or of the validation corpora of the first run's recipe."""
+    import mtkit
+
+    if corpus:
+        return list(mtkit.open_corpora([corpus]))
+    data = mtkit.Recipe.load(runs[0] / "recipe.toml").data
+    if not data.valid:
+        raise mtkit.UsageError(f"{runs[0]} names no data.valid", "name a corpus: --corpus NAME")
+    return list(mtkit.open_corpora(data.valid))
+
+
+def heat_lines(found: "AttentionMaps", heads: bool) -> list[str]:
+    """Alignment maps in characters: rows are target tokens, columns source tokens."""
+    lines = ["source: " + " ".join(f"{n}:{piece}" for n, piece in enumerate(found.source))]
+    wide = max(map(len, found.target))
+    numbers = range(len(found.source))
+    for item in found.maps if heads else found.maps[:1]:
+        lines += ["", f"{item.name}, entropy {item.entropy:.2f} bits"]
+        lines.append(" " * wide + "".join(f"{n:>3}" for n in numbers))
+        for piece, row in zip(found.target, item.weights, strict=True):
+            shades = (_SHADES[min(int(w * len(_SHADES)), len(_SHADES) - 1)] for w in row)
+            lines.append(piece.rjust(wide) + "".join(f"  {shade}" for shade in shades))
+    return [*lines, "", *(f"{target} <- {source}" for target, source in found.words)]
+
+
+def _gradient_tables(found: "Sequence[Gradients]") -> list[object]:
+    from rich.table import Table
+
+    tables: list[object] = []
+    for side in ("encoder", "decoder"):
+        table = Table(
+            f"{side}: left at", *map(str, _REACHES), "steps", "Omega", "radius", box=None
+        )
+        for item in found:
+            reach = getattr(item, side)
+            if reach is not None:
+                table.add_row(
+                    f"{item.name}, {item.moment}",
+                    *(f"{reach.at(distance):.1e}" for distance in _REACHES),
+                    f"{reach.steps:.0%}",
+                    f"{reach.omega:.2g}",
+                    f"{item.radius:.2f}" if side == "decoder" else "",
+                )
+        tables += [table, ""]
+    return tables
+
+
+def _bin_table(name: str, bins: "Sequence[Bin]") -> list[object]:
+    from rich.table import Table
+
+    table = Table(name, "sentences", "words", "BLEU", "", "chrF", "", box=None)
+    for item in bins:
+        cells = []
+        for score, interval in zip(item.scores, item.intervals, strict=True):
+            cells += [f"{score.value:.1f}", f"± {interval:.1f}"]
+        table.add_row(item.label, f"{item.sentences:,}", f"{item.reference_words:,}", *cells)
+    return [table, *(f"{s.label}|{s.signature}" for s in bins[0].scores), ""]
