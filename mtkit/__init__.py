@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
-    from mtkit.analysis.attention import attention as attention
     from mtkit.analysis.attention import AttentionMaps as AttentionMaps
+    from mtkit.analysis.attention import attention as attention
     from mtkit.analysis.charts import Line as Line
-    from mtkit.analysis.comparison import compare_runs as compare_runs
     from mtkit.analysis.comparison import Compared as Compared
-    from mtkit.analysis.gradients import gradients as gradients
+    from mtkit.analysis.comparison import compare_runs as compare_runs
     from mtkit.analysis.gradients import Gradients as Gradients
+    from mtkit.analysis.gradients import gradients as gradients
     from mtkit.analysis.ladder import climb as climb
     from mtkit.analysis.length import Bin as Bin
     from mtkit.analysis.pages import binned_scores as binned_scores

@@ -73,8 +73,8 @@ def attention(loaded: LoadedModel, source: str, target: str | None = None) -> At
         Map(name, tuple(tuple(row) for row in weights.tolist()), entropy(weights))
         for name, weights in named.items()
     )
-    words = word_alignment(pieces[0], pieces[1], next(iter(named.values())))
-    return AttentionMaps(tuple(pieces[0]), tuple(pieces[1]), maps, tuple(words))
+    links = word_alignment(pieces[0], pieces[1], next(iter(named.values())))
+    return AttentionMaps(tuple(pieces[0]), tuple(pieces[1]), maps, tuple(links))
 
 
 def entropy(weights: Tensor) -> float:

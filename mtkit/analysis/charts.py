@@ -69,7 +69,9 @@ def lines_chart(
                     f'y2="{ends_of[1]:.1f}" stroke="{colour}" stroke-opacity=".5"/>'
                 )
         if len(spots) < 15:
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in spots]
+            parts += [
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in spots
+            ]
         ends.append((spots[-1][1], curve.name, colour))
     parts += _names(ends)
     parts.append(
@@ -80,7 +82,9 @@ def lines_chart(
     return _svg(WIDTH, HEIGHT, parts, y_label)
 
 
-def heat_map(weights: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str]) -> str:
+def heat_map(
+    weights: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str]
+) -> str:
     """Shares in [0, 1] as squares, the darker the more; rows and columns are named."""
     cell = 16
     left = 12 + 8 * max(map(len, rows))
@@ -122,8 +126,9 @@ def _limits(values: Sequence[float], logarithmic: bool) -> tuple[float, float]:
 
 
 def _y_axis(low: float, high: float, logarithmic: bool) -> str:
-    step = max(round((high - low) / 5), 1) if logarithmic else _step(high - low)
-    parts, value = [], low if logarithmic else floor(low / step) * step
+    step = float(max(round((high - low) / 5), 1)) if logarithmic else _step(high - low)
+    parts: list[str] = []
+    value = low if logarithmic else floor(low / step) * step
     while value <= high + 1e-9:
         if value >= low - 1e-9:
             y = _TOP + (high - value) / (high - low) * (HEIGHT - _TOP - _BOTTOM)

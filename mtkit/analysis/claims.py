@@ -74,11 +74,11 @@ def judge(
         _over(1, "RNN gradients vanish with distance, less in LSTM and GRU", by_seed, _vanishing),
         _exploding(exploding),
         _over(3, "context vectors fall with source length, attention does not", by_seed, _falling),
-        _over(4, "reversing the source moves the loss from the targets' beginnings", by_seed, _moved),
+        _over(4, "reversing the source takes loss from the targets' beginnings", by_seed, _moved),
         _costs(costs),
         _over(6, "the Transformer trains faster per token, by parallelism", by_seed, _faster),
         _over(7, "without positions word order is lost", by_seed, _order),
-        _over(8, "negation at a distance: attention learns it better than the RNN", by_seed, _negated),
+        _over(8, "attention learns distant negation better than the RNN", by_seed, _negated),
     ]
 
 
@@ -176,7 +176,7 @@ def _faster(found: Found) -> Judged:
     ours = found["transformer"]
     speeds = ", ".join(f"{e.rung} {e.tokens_per_second:,.0f}" for e in [*others, ours])
     gains = ", ".join(f"{e.rung} {e.stepped / e.at_once:.1f}x" for e in [*others, ours])
-    text = f"training tokens a CPU second: {speeds}; all positions at once instead of step by step: {gains}"
+    text = f"training tokens a CPU second: {speeds}; at once instead of step by step: {gains}"
     return text, all(ours.tokens_per_second > e.tokens_per_second for e in others)
 
 
@@ -222,9 +222,9 @@ def negation_accuracy(
 
 def negated_command(text: str) -> bool:
     """Whether an English sentence forbids: Don't ..., Please don't ..., Kim, please don't ..."""
-    return any(word.strip(",.!").lower() == "don't" for word in text.split()[:3]) and not (
-        text.split()[0].lower() in ("i", "you", "we", "they")
-    )
+    return any(word.strip(",.!").lower() == "don't" for word in text.split()[:3]) and text.split()[
+        0
+    ].lower() not in ("i", "you", "we", "they")
 
 
 def in_batch(rows: Rows) -> tuple[Tensor, Tensor]:

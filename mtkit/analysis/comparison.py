@@ -133,7 +133,7 @@ def compare_runs(
         found.append(evaluate(translator, pairs, target_language=target_language, metrics=()))
     texts = [tuple(t.text for t in evaluation.translations) for evaluation in found]
     scores = [_scores(text, pairs, target_language) for text in texts]
-    p_values: list[dict[str, float | None]] = [{name: None for name in scores[0]} for _ in runs]
+    p_values: list[dict[str, float | None]] = [dict.fromkeys(scores[0]) for _ in runs]
     if len(runs) > 1:
         # Names must differ, and folders of seeds may have one name.
         others = {f"{index}": text for index, text in enumerate(texts[1:], start=1)}
@@ -152,9 +152,7 @@ def compare_runs(
     ]
 
 
-def _scores(
-    texts: Sequence[str], pairs: Sequence[Pair], language: str
-) -> dict[str, metrics.Score]:
+def _scores(texts: Sequence[str], pairs: Sequence[Pair], language: str) -> dict[str, metrics.Score]:
     references = [pair.target for pair in pairs]
     found = metrics.score(texts, references, target_language=language, metrics=("bleu", "chrf"))
     return {score.name: score for score in found}

@@ -145,8 +145,7 @@ def _experiments(runs: Sequence[Path]) -> tuple[Exploding | None, Costs | None]:
     rows = sorted(encoded(pairs, *tokenizers), key=lambda row: row[0].size(1))
     half = rows[len(rows) // 2 :]
     batches = [
-        in_batch(half[start : start + _BATCH])
-        for start in range(0, len(half) - _BATCH + 1, _BATCH)
+        in_batch(half[start : start + _BATCH]) for start in range(0, len(half) - _BATCH + 1, _BATCH)
     ]
     courses = [batches[index % len(batches)] for index in range(_UPDATES)]
     return explode(courses, tokenizers[0].size), costs(batches[-1], tokenizers)

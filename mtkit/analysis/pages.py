@@ -60,9 +60,7 @@ def write_ladder(path: Path, climbed: Climbed) -> None:
     """The ladder's report: the claims, then what they were computed from."""
     first = min(item.seed for item in climbed.evidence)
     runs = [
-        run
-        for run, item in zip(climbed.runs, climbed.evidence, strict=True)
-        if item.seed == first
+        run for run, item in zip(climbed.runs, climbed.evidence, strict=True) if item.seed == first
     ]
     pairs = valid_pairs(model_dir.load(runs[0]).recipe)[:_COMPARED]
     language = model_dir.load(runs[0]).recipe.data.target_language

@@ -28,10 +28,12 @@ th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(
 th:first-child, td:first-child, .text td, .text th { text-align: left; }
 svg { max-width: 100%; height: auto; display: block; }
 svg text { font-size: 12px; font-family: system-ui, sans-serif; }
-svg text:not(.name) { fill: var(--ink); } svg text.name { font-weight: 600; } svg .grid { stroke: var(--faint); }
+svg text:not(.name) { fill: var(--ink); } svg text.name { font-weight: 600; }
+svg .grid { stroke: var(--faint); }
 svg .cell { stroke: var(--faint); stroke-width: .5; }
 .note { color: var(--soft); font-size: 13px; } .yes { color: #009e73; } .no { color: #d55e00; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 .8rem; } dt { color: var(--soft); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 .8rem; }
+dt { color: var(--soft); }
 dd { margin: 0; } hr { border: 0; border-top: 1px solid var(--faint); }
 """
 
@@ -165,7 +167,9 @@ def claims_section(claims: Sequence[Claim]) -> str:
             f"<td class='{kind}'>{claim.verdict}</td></tr>"
         )
     head = "<tr><th>claim</th><th>measured</th><th>verdict</th></tr>"
-    return f"<h2>Claims</h2><div class='wide'><table class='text'>{head}{''.join(rows)}</table></div>"
+    return (
+        f"<h2>Claims</h2><div class='wide'><table class='text'>{head}{''.join(rows)}</table></div>"
+    )
 
 
 def side_by_side(

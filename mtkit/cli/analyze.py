@@ -179,9 +179,7 @@ def _gradient_tables(found: "Sequence[Gradients]") -> list[object]:
 
     tables: list[object] = []
     for side in ("encoder", "decoder"):
-        table = Table(
-            f"{side}: left at", *map(str, _REACHES), "steps", "Omega", "radius", box=None
-        )
+        table = Table(f"{side}: left at", *map(str, _REACHES), "steps", "Omega", "radius", box=None)
         for item in found:
             reach = getattr(item, side)
             if reach is not None:

@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from mtkit import MTKitError, __version__
-from mtkit.cli import average, evaluate, quickstart, recipe, show, tokenizer, train, translate
+from mtkit.cli import (
+    analyze,
+    average,
+    compare,
+    evaluate,
+    ladder,
+    quickstart,
+    recipe,
+    show,
+    tokenizer,
+    train,
+    translate,
+)
 from mtkit.cli.output import examples, keep_streams, say
 
 _FAILED, _INTERRUPTED = 1, 130
@@ -23,8 +35,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _command in (quickstart, train, translate, evaluate, show, average):
+for _command in (quickstart, train, translate, evaluate, show, average, compare, ladder):
     _command.add_to(app)
+app.add_typer(analyze.app, name="analyze")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(tokenizer.app, name="tokenizer")
 
@@ -99,7 +112,7 @@ def _reworded(error: typer.TyperException, arguments: Sequence[str]) -> tuple[st
         hint = f"did you mean {guess.rstrip('?')}?"
     else:
         words = [word for word in arguments[:2] if word.isalpha()]
-        groups = {"recipe", "tokenizer"}
+        groups = {"analyze", "recipe", "tokenizer"}
         known = words[: 2 if words and words[0] in groups else 1]
         hint = "see: " + " ".join(["mtkit", *known, "--help"])
     return sentence[0].lower() + sentence[1:], hint

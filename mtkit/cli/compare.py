@@ -39,9 +39,7 @@ def compare(
 
     pairs = pairs_of(corpus, runs)[:most]
     language = mtkit.Recipe.load(runs[0] / "recipe.toml").data.target_language
-    compared = mtkit.compare_runs(
-        runs, pairs, target_language=language, device=device, listen=say
-    )
+    compared = mtkit.compare_runs(runs, pairs, target_language=language, device=device, listen=say)
     if as_json:
         for run in compared:
             write(json_line(run.row()))

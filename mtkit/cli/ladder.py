@@ -36,9 +36,7 @@ def ladder(
         int, typer.Option(min=1, metavar="N", help="A rung ends after so many at the latest.")
     ] = 2000,
     seeds: Annotated[str, typer.Option(metavar="1,2,3", help="Train every rung by these.")] = "1",
-    only: Annotated[
-        str, typer.Option(metavar="rnn,lstm", help="Train these rungs alone.")
-    ] = "",
+    only: Annotated[str, typer.Option(metavar="rnn,lstm", help="Train these rungs alone.")] = "",
     corpus: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Train on this corpus instead of the phrasebook."),
@@ -103,7 +101,9 @@ class _Progress:
             self._spoke = time.monotonic()
             facts = vars(event)
             left = "" if facts["remaining"] is None else f", {clock(facts['remaining'])} left"
-            say(f"[{number + 1}/{count}] update {facts['update']:,}, loss {facts['loss']:.3f}{left}")
+            say(
+                f"[{number + 1}/{count}] update {facts['update']:,}, loss {facts['loss']:.3f}{left}"
+            )
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -29,6 +29,16 @@ FLAGS = {
         "--reference", "-r", "--lowercase", "--tokenize", "--target-language", "--output", "-o",
         "--json", "--beam", "--device",
     },
+    "analyze gradients": {"--corpus", "--most", "--picture", "--json"},
+    "analyze length": {"--corpus", "--by", "--most", "--picture", "--json"},
+    "analyze attention": {
+        "--source", "--target", "--corpus", "--heads", "--picture", "--json",
+    },
+    "compare": {"--corpus", "--most", "--html", "--device", "--json"},
+    "ladder": {
+        "--output", "-o", "--minutes", "--updates", "--seeds", "--only", "--corpus", "--valid",
+        "--device", "--json",
+    },
     "show": {"--json", "--plot"},
     "average": {"--output", "-o", "--last"},
     "recipe list": {"--json"},
@@ -73,7 +83,7 @@ def test_no_command_has_more_than_twelve_options() -> None:
     } == {}
 
 
-@pytest.mark.parametrize("command", ["", "recipe", "tokenizer", *FLAGS])
+@pytest.mark.parametrize("command", ["", "analyze", "recipe", "tokenizer", *FLAGS])
 def test_help_ends_in_two_examples(call: Call, command: str) -> None:
     helped = call(*command.split(), "--help")
     assert helped.code == 0

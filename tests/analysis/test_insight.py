@@ -1,0 +1,150 @@
+"""Lengths, attention, claims and charts: each figure from what it is computed from."""
+
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from mtkit.analysis.attention import entropy, word_alignment
+from mtkit.analysis.charts import Line, heat_map, lines_chart
+from mtkit.analysis.claims import Evidence, judge, negated_command, negation_accuracy
+from mtkit.analysis.exploding import Course, Exploding, enlarge, explode
+from mtkit.analysis.gradients import Gradients, Reach, spectral_radius
+from mtkit.analysis.length import by_copies, by_length, by_rarity
+from mtkit.analysis.losses import by_thirds
+from mtkit.analysis.rungs import Climb, chosen, recipe_of, sized
+from mtkit.data.corpus import Pair
+from mtkit.errors import DataError, UsageError
+from mtkit.models.build import build
+from mtkit.recipe import Recipe
+from tests.laws.kinds import KINDS
+
+PAIRS = [
+    Pair("a b c", "one two three four five"),
+    Pair("a b c d e f g h i j k", "one two three four five six"),
+    Pair("x 7 zebra", "y 7 zebra is here now"),
+]
+
+
+def test_bins_hold_every_pair_once_by_its_words() -> None:
+    texts = [PAIRS[0].target, "wrong words stand here", PAIRS[2].target]
+    bins = by_length(PAIRS, texts, edges=(10, 20), resamples=20)
+    assert [(b.label, b.sentences) for b in bins] == [("1-10", 2), ("11-20", 1)]
+    assert bins[0].scores[0].value == pytest.approx(100)
+    assert bins[1].scores[0].value < 50
+    assert math.isnan(bins[1].intervals[0])
+    assert bins[0].reference_words == 11
+
+
+def test_rare_and_copied_words_sort_pairs() -> None:
+    texts = [pair.target for pair in PAIRS]
+    assert [b.sentences for b in by_copies(PAIRS, texts, resamples=5)] == [2, 1]
+    rare = by_rarity(PAIRS, texts, ["a b c x 7"] * 5 + ["zebra"] * 5, resamples=5)
+    assert [(b.label, b.sentences) for b in rare] == [("no rare word", 2), ("2 or more", 1)]
+
+
+def test_bins_want_a_translation_a_pair() -> None:
+    with pytest.raises(DataError, match="1 translations of 3 pairs"):
+        by_length(PAIRS, ["one"])
+
+
+def test_entropy_is_zero_for_one_place_and_log_of_the_places_for_all() -> None:
+    assert entropy(torch.eye(4)) == pytest.approx(0)
+    assert entropy(torch.full((3, 4), 0.25)) == pytest.approx(2)
+
+
+def test_words_are_aligned_by_the_attention_of_all_their_pieces() -> None:
+    weights = torch.tensor([[0.6, 0.1, 0.2, 0.1], [0.0, 0.1, 0.8, 0.1], [0.9, 0.0, 0.0, 0.1]])
+    found = word_alignment(["▁a", "▁b", "c", "</s>"], ["▁x", "y", "</s>"], weights)
+    assert found == [("xy", "bc")]
+
+
+def test_loss_by_thirds_is_of_each_sentence() -> None:
+    assert by_thirds([torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 4.0, 5.0])]) == (2, 3, 4)
+
+
+def test_negated_commands_are_told_from_statements() -> None:
+    assert negated_command("Don't sleep here.")
+    assert negated_command("Please don't sleep.")
+    assert not negated_command("I don't sleep.")
+    assert not negated_command("Sleep here.")
+    found = negation_accuracy(["Don't go.", "Go.", "Don't run."], ["Don't go.", "Go.", "Run."])
+    assert found == (2, 0.75)
+    assert negation_accuracy(["Go."], ["Go."]) is None
+
+
+def evidence(rung: str, left: float, thirds: tuple[float, float, float] = (1, 1, 1)) -> Evidence:
+    reach = Reach(tuple([1.0] * 40 + [left]), 0.0, 1.0)
+    moments = tuple(Gradients(rung, m, reach, reach, 1.0) for m in ("initial", "trained"))
+    return Evidence(rung, 1, moments, (), thirds, 2.0, 2.5, 10.0, 1.0, 2.0, ())
+
+
+def test_verdicts_follow_the_figures() -> None:
+    fading = [evidence("rnn", 1e-6), evidence("gru", 1e-2), evidence("lstm", 1e-1)]
+    verdicts = [claim.verdict for claim in judge(fading, None, None)]
+    assert verdicts == ["reproduced", *["not measured"] * 7]
+    equal = [evidence("rnn", 1e-1), evidence("gru", 1e-2), evidence("lstm", 1e-1)]
+    assert judge(equal, None, None)[0].verdict == "not reproduced"
+    turned = [evidence("lstm", 1.0, (3, 2, 1)), evidence("lstm-reversed", 1.0, (2, 2, 1))]
+    assert judge(turned, None, None)[3].verdict == "reproduced"
+    assert judge(turned[::-1], None, None)[3].measured.endswith("+1.000, +0.000, +0.000")
+
+
+def test_explosion_is_judged_by_norm_and_loss() -> None:
+    def verdict(norm: float, loss: float) -> str:
+        small, large = Course(0.9, 1.0, 5.0), Course(2.5, norm, loss)
+        return judge([], Exploding(9, small, large, Course(2.5, norm, 4.0)), None)[1].verdict
+
+    assert verdict(50, math.inf) == "reproduced"
+    assert verdict(50, 3.0) == "not reproduced"
+    assert verdict(5, math.inf) == "not reproduced"
+
+
+def test_enlarged_matrices_have_the_radius_asked_for() -> None:
+    model = build(KINDS["rnn-context"], 11, 13)
+    enlarge(model, 2.5)
+    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.RNNBase)]
+    assert [spectral_radius(layer) for layer in layers] == pytest.approx([2.5, 2.5])
+
+
+def test_the_experiment_is_the_same_again() -> None:
+    batches = [(torch.randint(4, 20, (4, 12)), torch.randint(4, 20, (4, 6))) for _ in range(2)]
+    first, again = (explode(batches, 20, width=16) for _ in range(2))
+    assert first == again
+    assert first.updates == 2
+
+
+def test_rungs_are_of_about_one_size() -> None:
+    sizes = {}
+    for rung in chosen(()):
+        recipe = Recipe.from_table({"model": sized(rung.model, 1500)})
+        built = build(recipe.model, 1500, 1500)
+        named = built.named_parameters()
+        sizes[rung.name] = sum(p.numel() for name, p in named if "embedding" not in name)
+    assert len(sizes) == 8
+    assert max(sizes.values()) < 1.05 * min(sizes.values())
+
+
+def test_ladder_recipes_share_data_and_budget(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    plan = Climb(tmp_path, updates=7)
+    first, second = (recipe_of(rung, plan, 3, 2.0) for rung in chosen(("rnn", "transformer")))
+    assert first.data == second.data
+    assert first.training == second.training
+    assert first.training.seed == 3
+    assert "max_words=60" in first.data.train[0]
+    with pytest.raises(UsageError, match="no rung perceptron"):
+        chosen(("perceptron",))
+
+
+def test_charts_are_whole_and_bring_nothing_from_elsewhere() -> None:
+    curves = [Line("a < b", ((0, 1.0), (1, 0.1))), Line("c", ((0, 1.0), (1, 1e-30)))]
+    for chart in (
+        lines_chart(curves, "x", "y", logarithmic=True),
+        lines_chart(curves, "x", "y", ticks=("one", "two")),
+        heat_map([[0.2, 0.8]], ["t"], ["s", "</s>"]),
+    ):
+        ElementTree.fromstring(chart)
+        assert not re.search(r"(href|src)=|url\(", chart)
+    assert "nothing was measured" in lines_chart([Line("none", ())], "x", "y")
