@@ -45,7 +45,7 @@ def lines_chart(
     left, right = (min(xs), max(xs)) if max(xs) > min(xs) else (min(xs) - 0.5, max(xs) + 0.5)
 
     def place(x: float, y: float) -> tuple[float, float]:
-        y = log10(y) if logarithmic else y
+        y = max(log10(y), low) if logarithmic else y
         across = _LEFT + (x - left) / (right - left) * (WIDTH - _LEFT - _RIGHT)
         return across, _TOP + (high - y) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
 
@@ -119,7 +119,7 @@ def _finite(curve: Line, logarithmic: bool) -> Line:
 def _limits(values: Sequence[float], logarithmic: bool) -> tuple[float, float]:
     if logarithmic:
         # Below 1e-12 of the first norm nothing is learned: what is there only flattens the rest.
-        low, high = max(floor(log10(min(values))), -12), log10(max(values))
+        low, high = max(float(floor(log10(min(values)))), -12.0), log10(max(values))
         return low, max(high, low + 1)
     low, high = min(0.0, *values), max(values)
     return low, (high + 0.04 * (high - low) if high > low else low + 1)
