@@ -1,6 +1,5 @@
 """BLEU, chrF and TER by sacrebleu, of detokenised text only; no number without its signature."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -69,26 +68,6 @@ def score(
             Score(name, result.name, result.score, str(metric.get_signature()), len(hypotheses))
         )
     return found
-
-
-def score_with_interval(
-    hypotheses: Sequence[str],
-    references: Sequence[str],
-    metric: str,
-    *,
-    target_language: str = "",
-    resamples: int = 1000,
-) -> tuple[Score, float]:
-    """A score, and half of its 95 % interval by seeded bootstrap resampling (Koehn 2004).
-
-    Of a single sentence there is nothing to resample: the interval is nan.
-    """
-    _check_lines({"translations": hypotheses}, [references])
-    scorer = _metric(metric, tokenizer_for(target_language), False)
-    result = scorer.corpus_score(hypotheses, [references], n_bootstrap=resamples)
-    signature = str(scorer.get_signature())
-    made = Score(metric, result.name, result.score, signature, len(hypotheses))
-    return made, float(result._ci) if len(hypotheses) > 1 else math.nan
 
 
 def compare(  # noqa: PLR0913  the knobs of `score`, which must be equal for all systems

@@ -51,7 +51,7 @@ class Gradients:
     name: str
     moment: str  # "initial" or "trained"
     encoder: Reach | None  # None for stacked encoders that read both ways
-    decoder: Reach
+    decoder: Reach | None  # None for a decoder that sees a window of words and keeps no state
     radius: float  # largest |eigenvalue| of the decoder's candidate matrix; nan for a Transformer
 
 
@@ -96,7 +96,8 @@ def measure(
     for source, target in rows:
         if recurrent:
             ours = cast("Recurrent", model)
-            decoder.append(_decoder_states(ours, source, target))
+            if ours.section.decoder != "window":
+                decoder.append(_decoder_states(ours, source, target))
             if not ours.section.bidirectional or ours.section.encoder_layers == 1:
                 encoder.append(_encoder_states(ours, source, target))
         else:
@@ -107,8 +108,10 @@ def measure(
         name,
         moment,
         reach(encoder) if encoder else None,
-        reach(decoder),
-        spectral_radius(layers_of(cast("Recurrent", model).layers)[-1]) if recurrent else nan,
+        reach(decoder) if decoder else None,
+        spectral_radius(layers_of(cast("Recurrent", model).layers)[-1])
+        if recurrent and decoder
+        else nan,
     )
 
 
@@ -118,11 +121,14 @@ def reach(sentences: Sequence[Tensor]) -> Reach:
     changes, alive, all_steps = [], 0, 0
     for norms in sentences:
         backwards = norms.flip(0).double()
+        read = backwards.nonzero()
+        if len(read):
+            backwards = backwards[int(read[0]) :]  # a last state that nothing reads is no step
         for distance, norm in enumerate((backwards / backwards[0].clamp_min(1e-30)).tolist()):
             columns[distance].append(norm)
         squares = backwards.square()
         live = squares >= _NOTHING
-        alive, all_steps = alive + int(live.sum()), all_steps + len(norms)
+        alive, all_steps = alive + int(live.sum()), all_steps + len(backwards)
         ratios = squares[1:][live[:-1]] / squares[:-1][live[:-1]]
         changes += (ratios - 1).square().tolist()
     # Where fewer than half of the sentences are so long, a mean would be of other sentences.

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import nan
 
 from mtkit.data.corpus import Pair
 from mtkit.errors import DataError
-from mtkit.metrics import Score, score_with_interval
+from mtkit.metrics import Score, compare
 
 LENGTHS = (10, 20, 30, 40, 50)  # words of the source up to which a bin reaches; then one more
 _RARE = 5  # a word that occurs less often in the corpus of counts is rare
@@ -97,17 +98,15 @@ def _binned(
         if not indices:
             continue
         references = [pairs[i].target for i in indices]
-        found = [
-            score_with_interval(
-                [translations[i] for i in indices],
-                references,
-                metric,
-                target_language=language,
-                resamples=resamples,
-            )
-            for metric in ("bleu", "chrf")
-        ]
+        texts = [translations[i] for i in indices]
+        # There is no other system: what is wanted is the interval.
+        found = compare(
+            texts, {}, references, target_language=language, metrics=("bleu", "chrf"),
+            resamples=resamples,
+        )  # fmt: skip
         words = sum(len(line.split()) for line in references)
-        scores, intervals = zip(*found, strict=True)
+        scores = tuple(item.score for item in found)
+        # Of a single sentence there is nothing to resample.
+        intervals = tuple(item.interval if len(indices) > 1 else nan for item in found)
         bins.append(Bin(name, len(indices), words, scores, intervals))
     return bins

@@ -86,7 +86,7 @@ def decoding_seconds(model: Seq2Seq, source: Tensor, target: Tensor) -> tuple[fl
 
     def stepped() -> None:
         state = model.start(memory, 1, inputs.size(1))
-        for tokens in inputs.split(1, 1):
-            model.step(tokens, memory, state)
+        for tokens in inputs.unbind(1):
+            model.step(tokens.unsqueeze(1), memory, state)
 
     return cpu_seconds(lambda: model.decode(inputs, memory)), cpu_seconds(stepped)

@@ -141,6 +141,7 @@ def gradient_section(found: Sequence[Gradients]) -> str:
         [f"{g.name}, {g.moment}", number(g.radius, ".2f"), number(g.decoder.omega, ".2g"),
          f"{g.decoder.steps:.0%}"]
         for g in found
+        if g.decoder is not None
     ]  # fmt: skip
     heads = ("decoder", "spectral radius", "Omega", "steps in the past")
     return "".join(parts) + table(heads, rows)

@@ -62,6 +62,7 @@ def gradients(
                 dashed=item.moment == "initial",
             )
             for item in found
+            if item.decoder is not None
         ]
         words = "tokens from the loss (decoder)"
         mtkit.save_lines(picture, curves, words, "gradient norm / norm at 0", logarithmic=True)
