@@ -75,8 +75,8 @@ def enlarge(model: nn.Module, radius: float) -> None:
         for layer in model.modules():
             if isinstance(layer, nn.RNNBase):
                 entering, recurrent = layer.all_weights[0][:2]
-                recurrent *= radius / spectral_radius(layer)
-                entering *= 0.1
+                recurrent.mul_(radius / spectral_radius(layer))
+                entering.mul_(0.1)
 
 
 def _descend(
@@ -95,5 +95,5 @@ def _descend(
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.grad is not None:
-                    parameter -= _RATE * parameter.grad
+                    parameter.sub_(_RATE * parameter.grad)
     return Course(radius, largest, float(loss))

@@ -47,7 +47,7 @@ def climb(plan: Climb, listen: Listen = lambda number, count, title, event: None
     """Train what is not trained yet, then measure; the same call again goes on where it was."""
     jobs = [(rung, seed) for seed in plan.seeds for rung in chosen(plan.rungs)]
     share = plan.minutes / len(jobs)
-    runs = []
+    runs: list[Path] = []
     for number, (rung, seed) in enumerate(jobs):
         folder = plan.folder / f"seed-{seed}" / rung.name
         title = f"{rung.title}, seed {seed}"

@@ -1,6 +1,6 @@
 """One self-contained HTML page: no script, no font, no picture from elsewhere; dark and light."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from math import isfinite
 from pathlib import Path
@@ -103,7 +103,7 @@ def learning_curves(compared: Sequence[Compared]) -> str:
     return f"<h2>Learning curves</h2>{lines_chart(curves, 'updates', 'validation loss')}"
 
 
-def length_section(bins: dict[str, Sequence[Bin]]) -> str:
+def length_section(bins: Mapping[str, Sequence[Bin]]) -> str:
     """BLEU by length of the source, with intervals, and the table of counts."""
     labels = list(dict.fromkeys(b.label for found in bins.values() for b in found))
     curves = [

@@ -10,6 +10,8 @@ from mtkit.cli.options import Model
 from mtkit.cli.output import draw, examples, json_line, say, write
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from mtkit import AttentionMaps, Bin, Gradients, Pair
 
 app = typer.Typer(help="Look into models: gradients, lengths, attention.", no_args_is_help=True)
@@ -175,10 +177,10 @@ def heat_lines(found: "AttentionMaps", heads: bool) -> list[str]:
     return [*lines, "", *(f"{target} <- {source}" for target, source in found.words)]
 
 
-def _gradient_tables(found: "Sequence[Gradients]") -> list[object]:
+def _gradient_tables(found: "Sequence[Gradients]") -> "list[RenderableType]":
     from rich.table import Table
 
-    tables: list[object] = []
+    tables: list[RenderableType] = []
     for side in ("encoder", "decoder"):
         table = Table(f"{side}: left at", *map(str, _REACHES), "steps", "Omega", "radius", box=None)
         for item in found:
@@ -195,7 +197,7 @@ def _gradient_tables(found: "Sequence[Gradients]") -> list[object]:
     return tables
 
 
-def _bin_table(name: str, bins: "Sequence[Bin]") -> list[object]:
+def _bin_table(name: str, bins: "Sequence[Bin]") -> "list[RenderableType]":
     from rich.table import Table
 
     table = Table(name, "sentences", "words", "BLEU", "", "chrF", "", box=None)

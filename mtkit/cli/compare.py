@@ -12,6 +12,8 @@ from mtkit.cli.output import draw, examples, json_line, say, write
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import RenderableType
+
     from mtkit import Compared
 
 
@@ -50,7 +52,7 @@ def compare(
         say(f"the report is {html}")
 
 
-def _table(compared: "Sequence[Compared]") -> list[object]:
+def _table(compared: "Sequence[Compared]") -> "list[RenderableType]":
     from rich.table import Table
 
     from mtkit.cli.display import clock
