@@ -10,7 +10,7 @@ PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F",
 )  # fmt: skip
 WIDTH, HEIGHT = 640, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 170, 14, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 190, 34, 44
 _LINE = 14  # pixels between two labels
 
 
@@ -78,7 +78,7 @@ def lines_chart(
         f'<text x="{(WIDTH - _RIGHT + _LEFT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
         f"{escape(x_label)}</text>"
     )
-    parts.append(f'<text x="{_LEFT - 48}" y="{_TOP - 3}" class="y">{escape(y_label)}</text>')
+    parts.append(f'<text x="{_LEFT - 48}" y="14">{escape(y_label)}</text>')
     return _svg(WIDTH, HEIGHT, parts, y_label)
 
 

@@ -141,9 +141,10 @@ def _falling(found: Found) -> Judged:
         return None
     shares = {name: kept(found[name].bins) for name in [*context, *attention]}
     first, last = found[context[0]].bins[0].label, found[context[0]].bins[-1].label
+    silent = [name for name, share in shares.items() if not isfinite(share)]
+    if silent:
+        return f"BLEU of the shortest sentences is 0: {', '.join(silent)}", False
     words = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-    if not all(map(isfinite, shares.values())):
-        return f"BLEU of the shortest sentences is 0 for a rung: {words}", False
     holds = max(shares[n] for n in context) < min(shares[n] for n in attention)
     return f"BLEU at {last} words as a share of that at {first}: {words}", holds
 

@@ -96,4 +96,4 @@ def _descend(
             for parameter in model.parameters():
                 if parameter.grad is not None:
                     parameter.sub_(_RATE * parameter.grad)
-    return Course(radius, largest, float(loss))
+    return Course(radius, largest, float(loss.detach()))

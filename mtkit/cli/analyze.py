@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
     from mtkit import AttentionMaps, Bin, Gradients, Pair
 
-app = typer.Typer(help="Look into models: gradients, lengths, attention.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look into models: gradients, lengths, attention.",
+    epilog=examples("mtkit analyze gradients runs/rnn", "mtkit analyze attention runs/lstm"),
+    no_args_is_help=True,
+)
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Model or run folders.")]
 CorpusName = Annotated[
