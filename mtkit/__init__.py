@@ -32,9 +32,9 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.data.tokenizer import Tokenizer as Tokenizer
     from mtkit.decoding.evaluate import Evaluation as Evaluation
     from mtkit.decoding.evaluate import evaluate as evaluate
+    from mtkit.decoding.hypotheses import Hypothesis as Hypothesis
     from mtkit.decoding.incoming import arriving as arriving
-    from mtkit.decoding.search import Hypothesis as Hypothesis
-    from mtkit.decoding.search import SearchOptions as SearchOptions
+    from mtkit.decoding.options import SearchOptions as SearchOptions
     from mtkit.decoding.search import beam_search as beam_search
     from mtkit.decoding.translator import Translation as Translation
     from mtkit.decoding.translator import Translator as Translator
@@ -88,7 +88,7 @@ _HOME = {
     "Event": "mtkit.training.events",
     "Finished": "mtkit.training.events",
     "Gradients": "mtkit.analysis.gradients",
-    "Hypothesis": "mtkit.decoding.search",
+    "Hypothesis": "mtkit.decoding.hypotheses",
     "Line": "mtkit.analysis.charts",
     "Listener": "mtkit.training.events",
     "LoadedModel": "mtkit.model_dir",
@@ -105,7 +105,7 @@ _HOME = {
     "Sample": "mtkit.training.events",
     "Saved": "mtkit.training.events",
     "Score": "mtkit.metrics",
-    "SearchOptions": "mtkit.decoding.search",
+    "SearchOptions": "mtkit.decoding.options",
     "Seq2Seq": "mtkit.models.seq2seq",
     "Started": "mtkit.training.events",
     "State": "mtkit.models.seq2seq",

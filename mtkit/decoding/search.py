@@ -8,124 +8,61 @@ last position only EOS is allowed, at its true probability. PAD and BOS are neve
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import inf, isfinite
-from typing import Self
+from math import inf
 
 import torch
 from torch import Tensor
 
 from mtkit.decoding.candidates import continuations
-from mtkit.errors import ModelError, UsageError
+from mtkit.decoding.demands import Demand
+from mtkit.decoding.forced import annotated
+from mtkit.decoding.hypotheses import Beam, Hypothesis
+from mtkit.decoding.options import SearchOptions
+from mtkit.decoding.ruled import Ruled
+from mtkit.errors import ModelError
 from mtkit.models.seq2seq import Seq2Seq
-from mtkit.recipe import SearchSection
 from mtkit.symbols import BOS, EOS, PAD
+
+__all__ = ["Hypothesis", "SearchOptions", "beam_search"]
 
 # Finished sentences stay until this share of the batch is idle: leaving moves the others' state.
 _IDLE_SHARE = 0.25
 
 
-@dataclass(frozen=True)
-class SearchOptions:
-    """How hypotheses are searched, ranked and returned."""
-
-    beam: int = 5
-    length_penalty: float = 1.0  # alpha; 0 ranks by log-probability alone
-    n_best: int = 1
-    max_length_ratio: float = 2.0  # longest output: int(ratio * source tokens) + offset, with EOS
-    max_length_offset: int = 20
-    patience: float = 1.0
-    unknown: bool = True  # whether UNK may be produced
-
-    def __post_init__(self) -> None:
-        if self.beam < 1:
-            raise UsageError(f"beam = {self.beam} is not a number of hypotheses", "try a beam of 5")
-        if not 1 <= self.n_best <= self.beam:
-            raise UsageError(
-                f"n-best = {self.n_best} does not fit a beam of {self.beam}",
-                f"try a beam of {max(self.n_best, 1)}",
-            )
-        if self.patience <= 0 or self.max_length_ratio < 0 or self.max_length_offset < 1:
-            raise UsageError("patience and the longest length must be greater than 0")
-        if not (isfinite(self.max_length_ratio) and isfinite(self.length_penalty)):
-            raise UsageError("the longest length and the length penalty must be finite")
-
-    @classmethod
-    def from_section(cls, section: SearchSection) -> Self:
-        """The options that a recipe's search section asks for."""
-        return cls(
-            beam=section.beam,
-            length_penalty=section.length_penalty,
-            max_length_ratio=section.max_length_ratio,
-            max_length_offset=section.max_length_offset,
-        )
-
-    @property
-    def forbidden(self) -> tuple[slice, ...]:
-        """What no hypothesis holds; EOS is among it because it ends a hypothesis instead."""
-        return (
-            (slice(PAD, PAD + 1), slice(BOS, EOS + 1)) if self.unknown else (slice(PAD, EOS + 1),)
-        )
-
-    def longest(self, source_tokens: int) -> int:
-        """Most target tokens, EOS included, for a source of so many tokens without its EOS."""
-        return int(self.max_length_ratio * source_tokens) + self.max_length_offset
-
-    def score(self, log_probability: float, length: int) -> float:
-        """What hypotheses are ranked by; `length` counts EOS."""
-        return log_probability / float(((5 + length) / 6) ** self.length_penalty)
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """A finished target sentence."""
-
-    tokens: tuple[int, ...]  # without BOS and EOS
-    log_probability: float  # of the tokens and EOS
-    score: float
-
-
-@dataclass(frozen=True)
-class Beam:
-    """What one step leaves: the live hypotheses of each sentence, best first, and who ended."""
-
-    sentences: Tensor  # [B] rows of the source that was given
-    limits: Tensor  # [B] longest hypothesis, EOS included
-    tokens: Tensor  # [B, K] last token
-    parents: Tensor  # [B, K] hypothesis of the step before that this one goes on from
-    live: Tensor  # [B, K] log-probability; -inf where nothing lives
-    ended: Tensor  # [B, K] log-probability of the parent + EOS; -inf where it did not finish
-    finished: Tensor  # [B] hypotheses that have finished so far
-
-    def select(self, rows: Tensor) -> "Beam":
-        """These sentences [B'] alone."""
-        fields = (getattr(self, name) for name in self.__dataclass_fields__)
-        return Beam(*(tensor.index_select(0, rows) for tensor in fields))
-
-
 @torch.inference_mode()
 def beam_search(
-    model: Seq2Seq, source: Tensor, options: SearchOptions | None = None
+    model: Seq2Seq,
+    source: Tensor,
+    options: SearchOptions | None = None,
+    demands: Sequence[Demand] | None = None,
 ) -> list[list[Hypothesis]]:
     """The n best hypotheses for each row of source ids [B, S], best first.
 
-    A row's longest hypothesis follows from its own length, never from its neighbours'.
+    A row's longest hypothesis follows from its own length and demand, never from its neighbours'.
+    With options or demands that need more than the best continuations, the steps are those of
+    `Ruled`; the search is the same.
     """
     options = options or SearchOptions()
     if not len(source):
         return []
-    tokens = ((source != PAD) & (source != EOS)).sum(1).tolist()
-    limits = [options.longest(count) for count in tokens]
+    limits = _limits(source, options, demands)
     stops = frozenset(limits)
-    memory = model.encode(source)
-    state = model.start(memory, options.beam, max(limits))
-    beam = _begin(source, limits, options.beam)
+    everything = memory = model.encode(source)
+    state = model.start(memory, options.width, max(limits))
+    beam = _begin(source, limits, options.width)
+    rules = None
+    if options.ruled or demands:
+        rules = Ruled(source, beam, demands or [Demand()] * len(limits), options)
+        beam = rules.begin(beam)
     steps: list[Beam] = []
     for position in range(1, max(limits) + 1):
         logits = model.step(beam.tokens, memory, state)  # [B, K, V]
-        beam = _advance(beam, logits, options, position if position in stops else None)
+        if rules is None:
+            beam = _advance(beam, logits, options, position if position in stops else None)
+        else:
+            beam = rules.advance(beam, logits)
         steps.append(beam)
-        alive = (beam.live[:, 0] > -inf).tolist()  # the one synchronisation of a step
+        alive = (beam.live.amax(1) > -inf).tolist()  # the one synchronisation of a step
         going = [row for row, lives in enumerate(alive) if lives]
         if not going:
             break
@@ -133,9 +70,23 @@ def beam_search(
             rows = torch.tensor(going, device=source.device)
             beam, memory = beam.select(rows), memory.select(rows)
             state.select(rows)
-        if options.beam > 1:
+            if rules is not None:
+                rules.select(going)
+        if options.width > 1:
             state.follow(beam.parents)
-    return _backtrack(steps, len(limits), options)
+    found = _backtrack(steps, len(limits), options)
+    if options.annotated:
+        found = annotated(model, everything, found, options)
+    return [hypotheses[: options.n_best] for hypotheses in found]
+
+
+def _limits(source: Tensor, options: SearchOptions, demands: Sequence[Demand] | None) -> list[int]:
+    """Each sentence's longest hypothesis, EOS included: long enough for what it demands."""
+    tokens = ((source != PAD) & (source != EOS)).sum(1).tolist()
+    limits = [options.longest(count) for count in tokens]
+    if demands:
+        limits = [max(pair) for pair in zip(limits, (d.room for d in demands), strict=True)]
+    return limits
 
 
 def _begin(source: Tensor, limits: Sequence[int], beam: int) -> Beam:
@@ -162,7 +113,7 @@ def _advance(beam: Beam, logits: Tensor, options: SearchOptions, last: int | Non
     counting: those that go on are the K best without EOS, and an end has rank r when r candidates
     of either sort are better.
     """
-    width = options.beam
+    width = options.width
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
     ends = logits[:, :, EOS].clone()
@@ -182,7 +133,7 @@ def _advance(beam: Beam, logits: Tensor, options: SearchOptions, last: int | Non
 
 def _backtrack(steps: Sequence[Beam], batch: int, options: SearchOptions) -> list[list[Hypothesis]]:
     """Follow the parents of each sentence's best ends back to the first token."""
-    beam = options.beam
+    beam = options.width
     device = steps[0].live.device
     offset = torch.arange(len(steps), device=device) * batch
     rows = torch.cat([offset[t] + step.sentences for t, step in enumerate(steps)])
@@ -197,7 +148,9 @@ def _backtrack(steps: Sequence[Beam], batch: int, options: SearchOptions) -> lis
     lengths = torch.arange(1, len(steps) + 1, dtype=ended.dtype)  # [T]
     penalty = ((5 + lengths) / 6) ** options.length_penalty
     scores = (ended / penalty.view(-1, 1, 1)).transpose(0, 1).flatten(1)  # [B, T * K]
-    best, index = scores.topk(options.n_best)  # [B, N]
+    # Groups may find the same, and coverage may prefer another: then all are looked at.
+    count = beam if options.groups > 1 or options.coverage_penalty else options.n_best
+    best, index = scores.topk(count)  # [B, N]
     lengths, slots = index // beam, index % beam  # [B, N] tokens before EOS, and whose they are
     written = torch.full((*index.shape, len(steps)), PAD)
     for position in range(int(lengths.max()) - 1, -1, -1):
@@ -220,4 +173,6 @@ def _backtrack(steps: Sequence[Beam], batch: int, options: SearchOptions) -> lis
             "the model gave a sentence no translation of a probability above zero",
             "its weights may hold values that are not numbers: train again with a lower rate",
         )
+    if options.groups > 1:
+        found = [list({item.tokens: item for item in items}.values()) for items in found]
     return found

@@ -101,10 +101,11 @@ class Recurrent(Reader):
     def features(self, inputs: Tensor, memory: Memory) -> Tensor:
         return self.readout(self._force(inputs, memory)[0])
 
-    def alignment(self, inputs: Tensor, memory: Memory) -> Tensor:
+    def alignment(self, inputs: Tensor, memory: Memory, layer: int = 0) -> Tensor:
         """Attention weights under teacher forcing: inputs [B, T] -> [B, T, S].
 
-        A context vector is a memory of length one, so there S = 1 and every weight is 1.
+        There is one attention, whatever the layer. A context vector is a memory of length one,
+        so there S = 1 and every weight is 1.
         """
         return self._force(inputs, memory)[1]
 

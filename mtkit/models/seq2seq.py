@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtkit.errors import ModelError
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -85,6 +87,17 @@ class Seq2Seq(nn.Module, ABC):
     def project(self, features: Tensor) -> Tensor:
         """The output layer: features [..., D] -> logits [..., V]."""
         return F.linear(features, *self.output_layer())
+
+    def alignment(self, inputs: Tensor, memory: Memory, layer: int = 0) -> Tensor:
+        """Attention weights under teacher forcing: inputs [B, T] -> [B, T, S].
+
+        Row t is where the model looks when it writes what follows inputs[t]. `layer`, from 1, is
+        that of a decoder which attends in several; 0 leaves the choice to the model.
+        """
+        raise ModelError(
+            f"a model of the kind {type(self).__name__} tells no alignment",
+            "translate without alignment, replace_unknown and coverage_penalty",
+        )
 
     def decode(self, inputs: Tensor, memory: Memory) -> Tensor:
         """Teacher forcing: inputs [B, T] -> logits [B, T, V]."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtkit.errors import RecipeError
+from mtkit.errors import RecipeError, UsageError
 from mtkit.models.cache import KVCache
 from mtkit.models.dropout import Dropout, LayerDropout, TokenDropout, embedding_dropout
 from mtkit.models.seq2seq import Memory, Seq2Seq
@@ -83,10 +83,31 @@ class Transformer(Seq2Seq):
         return Memory(padding, keys, values)
 
     def features(self, inputs: Tensor, memory: Memory) -> Tensor:
+        return self._decoder(*self._forced(inputs, memory))
+
+    def alignment(self, inputs: Tensor, memory: Memory, layer: int = 0) -> Tensor:
+        """The mean over heads of one decoder layer's attention to the source: [B, T, S].
+
+        By default that of the last layer but one, which aligns best (Garg et al. 2019, 4.3).
+        """
+        layers = cast("list[DecoderLayer]", list(self.decoder))
+        if layer > len(layers):
+            raise UsageError(
+                f"alignment_layer = {layer}, but the model has {len(layers)} decoder layers",
+                f"alignment_layer = {len(layers)}",
+            )
+        last = layer - 1 if layer else max(len(layers) - 2, 0)
+        x, sight = self._forced(inputs, memory)
+        for index, below in enumerate(layers[:last]):
+            x = below(x, index, sight)
+        return layers[last].alignment(x, last, sight)
+
+    def _forced(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, "Sight"]:
+        """What the decoder starts from [B, T, D] under teacher forcing, and what it sees."""
         x = self._place(self.target_dropout(self.target_embedding(inputs)))  # [B, T, D]
         future = torch.ones(x.size(1), x.size(1), dtype=torch.bool, device=x.device).triu(1)
         past, padding = additive(future[None], x.dtype), hiding(memory.padding, x.dtype)
-        return self._decoder(x, Sight(memory, padding, past, None))
+        return x, Sight(memory, padding, past, None)
 
     def output_layer(self) -> tuple[Tensor, Tensor | None]:
         return self.output.weight, None
@@ -273,6 +294,14 @@ class DecoderLayer(nn.Module):
         x = self.cross_residual.after(x, self.cross_attention(query, keys, values, sight.padding))
         mixed: Tensor = self.feed_forward(x)
         return mixed
+
+    def alignment(self, x: Tensor, index: int, sight: Sight) -> Tensor:
+        """The weights with which x [B, N, D] looks at the memory, a mean over heads: [B, N, S]."""
+        query, keys, values = self.self_attention.split(self.self_residual.before(x))
+        x = self.self_residual.after(x, self.self_attention(query, keys, values, sight.past))
+        query = self.cross_attention.query(self.cross_residual.before(x))
+        weights = self.cross_attention.weights(query, sight.memory.keys[index], sight.padding)
+        return weights.mean(1)
 
 
 class Positions(nn.Module):
