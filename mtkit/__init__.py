@@ -30,12 +30,18 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.data.prepare import Prepared as Prepared
     from mtkit.data.prepare import prepare as prepare
     from mtkit.data.tokenizer import Tokenizer as Tokenizer
+    from mtkit.decoding.alignment import pharaoh as pharaoh
     from mtkit.decoding.evaluate import Evaluation as Evaluation
     from mtkit.decoding.evaluate import evaluate as evaluate
     from mtkit.decoding.hypotheses import Hypothesis as Hypothesis
     from mtkit.decoding.incoming import arriving as arriving
     from mtkit.decoding.options import SearchOptions as SearchOptions
+    from mtkit.decoding.requests import Request as Request
+    from mtkit.decoding.requests import parse_request as parse_request
+    from mtkit.decoding.scoring import PairScore as PairScore
+    from mtkit.decoding.scoring import score_pairs as score_pairs
     from mtkit.decoding.search import beam_search as beam_search
+    from mtkit.decoding.translator import Alternative as Alternative
     from mtkit.decoding.translator import Translation as Translation
     from mtkit.decoding.translator import Translator as Translator
     from mtkit.errors import DataError as DataError
@@ -53,6 +59,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.model_dir import load as load
     from mtkit.model_dir import save as save
     from mtkit.models.build import build as build
+    from mtkit.models.ensemble import Ensemble as Ensemble
     from mtkit.models.seq2seq import Memory as Memory
     from mtkit.models.seq2seq import Seq2Seq as Seq2Seq
     from mtkit.models.seq2seq import State as State
@@ -77,6 +84,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
 __version__ = "0.1.0"
 
 _HOME = {
+    "Alternative": "mtkit.decoding.translator",
     "AttentionMaps": "mtkit.analysis.attention",
     "Bin": "mtkit.analysis.length",
     "Climb": "mtkit.analysis.rungs",
@@ -84,6 +92,7 @@ _HOME = {
     "Comparison": "mtkit.metrics",
     "Corpus": "mtkit.data.corpus",
     "DataError": "mtkit.errors",
+    "Ensemble": "mtkit.models.ensemble",
     "Evaluation": "mtkit.decoding.evaluate",
     "Event": "mtkit.training.events",
     "Finished": "mtkit.training.events",
@@ -97,11 +106,13 @@ _HOME = {
     "ModelError": "mtkit.errors",
     "Noted": "mtkit.training.events",
     "Pair": "mtkit.data.corpus",
+    "PairScore": "mtkit.decoding.scoring",
     "Prepared": "mtkit.data.prepare",
     "Preparing": "mtkit.training.events",
     "Progressed": "mtkit.training.events",
     "Recipe": "mtkit.recipe",
     "RecipeError": "mtkit.errors",
+    "Request": "mtkit.decoding.requests",
     "Sample": "mtkit.training.events",
     "Saved": "mtkit.training.events",
     "Score": "mtkit.metrics",
@@ -133,6 +144,8 @@ _HOME = {
     "nearest_key": "mtkit.recipe",
     "open_corpora": "mtkit.data.corpus",
     "open_corpus": "mtkit.data.corpus",
+    "parse_request": "mtkit.decoding.requests",
+    "pharaoh": "mtkit.decoding.alignment",
     "plot_curves": "mtkit.training.picture",
     "prepare": "mtkit.data.prepare",
     "read_lines": "mtkit.data.corpus",
@@ -140,6 +153,7 @@ _HOME = {
     "save_lines": "mtkit.analysis.pictures",
     "save_map": "mtkit.analysis.pictures",
     "score": "mtkit.metrics",
+    "score_pairs": "mtkit.decoding.scoring",
     "train": "mtkit.training.run",
     "write_comparison": "mtkit.analysis.pages",
     "write_ladder": "mtkit.analysis.pages",

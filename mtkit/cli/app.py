@@ -18,6 +18,7 @@ from mtkit.cli import (
     ladder,
     quickstart,
     recipe,
+    score,
     show,
     tokenizer,
     train,
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _command in (quickstart, train, translate, evaluate, show, average, compare, ladder):
+for _command in (quickstart, train, translate, evaluate, score, show, average, compare, ladder):
     _command.add_to(app)
 app.add_typer(analyze.app, name="analyze")
 app.add_typer(recipe.app, name="recipe")

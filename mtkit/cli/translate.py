@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +15,8 @@ import typer
 
 from mtkit import DataError, UsageError
 from mtkit.cli.options import Device, Json, Model
-from mtkit.cli.output import Sink, examples, is_terminal, json_line, say
+from mtkit.cli.output import Sink, examples, is_terminal, say
+from mtkit.cli.rows import Records, Rows
 
 if TYPE_CHECKING:
     from mtkit import Translation, Translator
@@ -56,6 +57,15 @@ def translate(
         typer.Option("--scores", metavar="", help="Write score TAB text.", rich_help_panel=_OUTPUT),
     ] = False,
     as_json: Json = False,
+    json_lines: Annotated[
+        bool,
+        typer.Option(
+            "--json-lines",
+            metavar="",
+            help="Read objects: source, prefix, constraints, forbidden, n_best; the rest stays.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", metavar="", help="Only warn.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -87,6 +97,25 @@ def translate(
         float | None,
         typer.Option(
             min=0, metavar="X", help="Longest output per source token.", rich_help_panel=_SEARCH
+        ),
+    ] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="May be given several times: min_length, no_repeat, coverage_penalty, forbid, "
+            "patience, unknown; groups, diversity; temperature, top_k, top_p, seed; mbr; "
+            "token_scores, alignment, alignment_layer, replace_unknown.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="MODEL",
+            help="One more model of an ensemble; may be given several times.",
+            rich_help_panel=_SEARCH,
         ),
     ] = None,
     device: Device = "auto",
@@ -123,21 +152,25 @@ def translate(
                 f"name another --output, for example {path}.out",
             )
     with closing(Sink(output)) as sink:
-        translator = mtkit.Translator.load(model, device=device, precision=precision)
-        own = translator.options
-        translator.options = replace(
-            own,
-            beam=beam or max(own.beam, n_best),
-            n_best=n_best,
-            length_penalty=own.length_penalty if length_penalty is None else length_penalty,
-            max_length_ratio=own.max_length_ratio if max_length_ratio is None else max_length_ratio,
+        translator = mtkit.Translator.load(
+            model, *(others or ()), device=device, precision=precision
         )
+        given = {
+            "beam": beam,
+            "n_best": n_best,
+            "length_penalty": length_penalty,
+            "max_length_ratio": max_length_ratio,
+            "token_scores": as_json or json_lines,
+        }
+        wanted = {key: value for key, value in given.items() if value is not None}
+        translator.options = options = translator.options.fitted(**wanted).changed(search or ())
         translator.max_tokens = batch or translator.max_tokens
         translator.tag = translator.tag if tag is None else tag
         notes = Notes(translator.max_source_length, quiet=quiet)
-        row = _Row(n_best=n_best, scores=scores, as_json=as_json)
-        for number, translation in translated(translator, read(files or []), notes):
-            sink.write(row(number, translation))
+        plain = Rows(options.n_best, scores, as_json, options.alignment)
+        rows = Records() if json_lines else plain
+        for number, translation in translated(translator, read(files or []), notes, rows):
+            sink.write(rows(number, translation))
         sink.finish()
     notes.end()
 
@@ -165,36 +198,18 @@ def read(files: Sequence[Path]) -> Iterator[Group]:
 
 
 def translated(
-    translator: "Translator", groups: Iterator[Group], notes: "Notes"
+    translator: "Translator", groups: Iterator[Group], notes: "Notes", rows: Rows
 ) -> Iterator[tuple[int, "Translation"]]:
     """Each line's number, from 1, and its translation, as soon as its group is done."""
     number = 0
     for group in groups:
-        found = translator.translate([line for line, _ in group])
+        asked = [rows.asked(at, line) for at, (line, _) in enumerate(group, start=number + 1)]
+        found = translator.translate(asked)
         for (_, repaired), translation in zip(group, found, strict=True):
             number += 1
             notes.add(number, translation, repaired=repaired or translation.repaired)
             yield number, translation
         notes.progress(number)
-
-
-@dataclass(frozen=True)
-class _Row:
-    """How a translation is written."""
-
-    n_best: int
-    scores: bool
-    as_json: bool
-
-    def __call__(self, number: int, found: "Translation") -> str:
-        if self.as_json:
-            record = {"line": number, "translation": found.text}
-            rest = {key: value for key, value in vars(found).items() if key != "text"}
-            return json_line({**record, **rest})
-        if self.n_best > 1:
-            ranked = found.alternatives or (found,)
-            return "".join(f"{number}\t{item.score:.4f}\t{item.text}\n" for item in ranked)
-        return f"{found.score:.4f}\t{found.text}\n" if self.scores else f"{found.text}\n"
 
 
 @dataclass

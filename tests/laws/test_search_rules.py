@@ -19,7 +19,9 @@ from tests.laws.kinds import KINDS, tiny_model
 from tests.laws.test_search import ONE, batch, same, sentences, table, teacher_forced
 
 EXACT = 1e-9
-kinds = pytest.mark.parametrize("kind", KINDS)
+# A model that sees one token finds texts of the same pairs of tokens equally likely: no order is
+# the right one.
+kinds = pytest.mark.parametrize("kind", [kind for kind in KINDS if "window-of-one" not in kind])
 SHORT = SearchOptions(beam=4, n_best=4, max_length_ratio=1.0, max_length_offset=4)
 
 

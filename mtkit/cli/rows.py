@@ -1,0 +1,96 @@
+"""How lines come in and translations go out: as text, with scores, as JSON, record by record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mtkit import DataError
+from mtkit.cli.output import json_line
+
+if TYPE_CHECKING:
+    from mtkit import Alternative, Request, Translation
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a line of the input is, and how its translation is written."""
+
+    n_best: int = 1
+    scores: bool = False
+    as_json: bool = False
+    aligned: bool = False
+
+    def asked(self, number: int, line: str) -> "str | Request":
+        """What is to be translated of the line of this number."""
+        return line
+
+    def __call__(self, number: int, found: "Translation") -> str:
+        """The line's translation, with its line end."""
+
+        if self.as_json:
+            return json_line({"line": number, **fields(found)})
+        if self.n_best > 1:
+            ranked = found.alternatives or (found,)
+            return "".join(
+                f"{number}\t{item.score:.4f}\t{item.text}{self._end(item.alignment)}"
+                for item in ranked
+            )
+        score = f"{found.score:.4f}\t" if self.scores else ""
+        return f"{score}{found.text}{self._end(found.alignment)}"
+
+    def _end(self, alignment: "tuple[tuple[int, int], ...]") -> str:
+        import mtkit
+
+        return f"\t{mtkit.pharaoh(alignment)}\n" if self.aligned else "\n"
+
+
+class Records(Rows):
+    """JSON Lines both ways: every record comes out again, with its translation or its error."""
+
+    def __init__(self) -> None:
+        super().__init__(as_json=True)
+        self._records: dict[int, Mapping[str, object]] = {}
+
+    def asked(self, number: int, line: str) -> "str | Request":
+        import mtkit
+
+        try:
+            request, self._records[number] = mtkit.parse_request(line)
+        except DataError as error:
+            self._records[number] = {"line": number, "error": error.message, "hint": error.hint}
+            return ""
+        return request
+
+    def __call__(self, number: int, found: "Translation") -> str:
+        """The record as it came, and what became of it; names of ours that it has go to `input`."""
+        record = self._records.pop(number)
+        if "error" in record and "source" not in record:
+            return json_line(record)
+        ours = {"line": number, **fields(found)}
+        taken = {name: value for name, value in record.items() if name in ours}
+        kept = {name: value for name, value in record.items() if name not in ours}
+        return json_line({**kept, **ours, **({"input": taken} if taken else {})})
+
+
+def fields(found: "Translation") -> dict[str, object]:
+    """A translation for JSON: what was not asked for is left out."""
+    record = {"translation": found.text, **_given(found)}
+    if found.alternatives:
+        record["alternatives"] = [{"text": a.text, **_given(a)} for a in found.alternatives]
+    return record
+
+
+def _given(found: "Translation | Alternative") -> dict[str, object]:
+    import mtkit
+
+    optional = ("pieces", "token_scores", "alignment", "attention", "unmet")
+    record = {
+        name: value
+        for name, value in vars(found).items()
+        if name != "text" and (value or name not in optional)
+    }
+    if found.attention:  # a sentence of no words has an alignment too
+        record["alignment"] = found.alignment
+    if "alignment" in record:
+        record["alignment"] = mtkit.pharaoh(found.alignment)
+    return record
