@@ -39,6 +39,7 @@ FLAGS = {
         "--output", "-o", "--minutes", "--updates", "--seeds", "--only", "--corpus", "--valid",
         "--device", "--json",
     },
+    "score": {"--output", "-o", "--json", "--with", "--device"},
     "show": {"--json", "--plot"},
     "average": {"--output", "-o", "--last"},
     "recipe list": {"--json"},
