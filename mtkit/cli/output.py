@@ -5,6 +5,7 @@ import gzip
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from mtkit import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_HALF = re.compile("[\ud800-\udfff]")
 _PIPE_CLOSED = 141  # what a shell reports for a command that SIGPIPE ended
 
 
@@ -130,7 +132,11 @@ class Sink:
 
 def json_line(record: object) -> str:
     """A record (dataclass or mapping) as one line of JSON; numbers that are none become null."""
-    return json.dumps(_plain(record), ensure_ascii=False, allow_nan=False) + "\n"
+    plain = _plain(record)
+    text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+    if _HALF.search(text):  # half a surrogate pair, which JSON can write and UTF-8 cannot
+        text = json.dumps(plain, allow_nan=False)
+    return f"{text}\n"
 
 
 def _plain(value: object) -> object:
