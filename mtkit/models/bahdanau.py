@@ -61,7 +61,7 @@ class Bahdanau(Reader):
     def features(self, inputs: Tensor, memory: Memory) -> Tensor:
         return self.readout(self._force(inputs, memory)[0])
 
-    def alignment(self, inputs: Tensor, memory: Memory) -> Tensor:
+    def alignment(self, inputs: Tensor, memory: Memory, layer: int = 0) -> Tensor:
         """Attention weights under teacher forcing: inputs [B, T] -> [B, T, S]."""
         return self._force(inputs, memory)[1]
 

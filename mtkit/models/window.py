@@ -58,9 +58,22 @@ class Window(Reader):
         return Memory(source == PAD, (self.attention.keys(top),), (top,), (context,))
 
     def features(self, inputs: Tensor, memory: Memory) -> Tensor:
+        return self._look(self._pasts(inputs), memory, None)
+
+    def alignment(self, inputs: Tensor, memory: Memory, layer: int = 0) -> Tensor:
+        """Attention weights under teacher forcing [B, T, S]; S = 1 for a context vector."""
+        hidden = self._hidden(self._pasts(inputs), memory)
+        if self.attention is None:
+            return hidden.new_ones(*hidden.shape[:2], 1)
+        weights: Tensor = self.attention(
+            hidden, memory.keys[0], memory.values[0], memory.padding, None
+        )[1]
+        return weights
+
+    def _pasts(self, inputs: Tensor) -> Tensor:
+        """inputs [B, T] -> the last tokens at every position [B, T, tau]."""
         size = self.section.window
-        past = F.pad(inputs, (size - 1, 0), value=PAD).unfold(1, size, 1)  # [B, T, tau]
-        return self._look(past, memory, None)
+        return F.pad(inputs, (size - 1, 0), value=PAD).unfold(1, size, 1)
 
     def start(self, memory: Memory, beam: int, capacity: int) -> WindowState:
         context = memory.initial[0]
@@ -76,13 +89,18 @@ class Window(Reader):
 
     def _look(self, past: Tensor, memory: Memory, at: int | None) -> Tensor:
         """Past tokens [B, N, tau] -> what the output layer sees [B, N, D]."""
-        seen = torch.unflatten(self.embed(past.flatten(1)), 1, past.shape[1:])  # [B, N, tau, E]
-        hidden = seen.masked_fill((past == PAD).unsqueeze(-1), 0.0).flatten(2)
-        for index, layer in enumerate(self.layers):
-            hidden = layer(self.dropout(hidden) if index else hidden)
-            hidden = torch.tanh(hidden if index else hidden + self.context(memory.initial[0]))
+        hidden = self._hidden(past, memory)
         if self.attention is not None:
             keys, values = memory.keys[0], memory.values[0]
             context, _ = self.attention(hidden, keys, values, memory.padding, at)
             hidden = torch.tanh(self.combine(torch.cat([context, hidden], -1)))
         return self.readout(hidden)
+
+    def _hidden(self, past: Tensor, memory: Memory) -> Tensor:
+        """Past tokens [B, N, tau] -> the top layer before attention [B, N, D]."""
+        seen = torch.unflatten(self.embed(past.flatten(1)), 1, past.shape[1:])  # [B, N, tau, E]
+        hidden = seen.masked_fill((past == PAD).unsqueeze(-1), 0.0).flatten(2)
+        for index, layer in enumerate(self.layers):
+            hidden = layer(self.dropout(hidden) if index else hidden)
+            hidden = torch.tanh(hidden if index else hidden + self.context(memory.initial[0]))
+        return hidden
