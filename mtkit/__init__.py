@@ -33,14 +33,21 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.decoding.alignment import pharaoh as pharaoh
     from mtkit.decoding.evaluate import Evaluation as Evaluation
     from mtkit.decoding.evaluate import evaluate as evaluate
+    from mtkit.decoding.export import Agreement as Agreement
+    from mtkit.decoding.export import Exported as Exported
+    from mtkit.decoding.export import agreement as agreement
+    from mtkit.decoding.export import export as export
     from mtkit.decoding.hypotheses import Hypothesis as Hypothesis
     from mtkit.decoding.incoming import arriving as arriving
     from mtkit.decoding.options import SearchOptions as SearchOptions
+    from mtkit.decoding.report import line_report as line_report
     from mtkit.decoding.requests import Request as Request
     from mtkit.decoding.requests import parse_request as parse_request
     from mtkit.decoding.scoring import PairScore as PairScore
     from mtkit.decoding.scoring import score_pairs as score_pairs
     from mtkit.decoding.search import beam_search as beam_search
+    from mtkit.decoding.selftest import Check as Check
+    from mtkit.decoding.selftest import selftest as selftest
     from mtkit.decoding.translator import Alternative as Alternative
     from mtkit.decoding.translator import Translation as Translation
     from mtkit.decoding.translator import Translator as Translator
@@ -85,8 +92,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Alternative": "mtkit.decoding.translator",
+    "Agreement": "mtkit.decoding.export",
     "AttentionMaps": "mtkit.analysis.attention",
     "Bin": "mtkit.analysis.length",
+    "Check": "mtkit.decoding.selftest",
     "Climb": "mtkit.analysis.rungs",
     "Compared": "mtkit.analysis.comparison",
     "Comparison": "mtkit.metrics",
@@ -95,6 +104,7 @@ _HOME = {
     "Ensemble": "mtkit.models.ensemble",
     "Evaluation": "mtkit.decoding.evaluate",
     "Event": "mtkit.training.events",
+    "Exported": "mtkit.decoding.export",
     "Finished": "mtkit.training.events",
     "Gradients": "mtkit.analysis.gradients",
     "Hypothesis": "mtkit.decoding.hypotheses",
@@ -128,6 +138,7 @@ _HOME = {
     "UsageError": "mtkit.errors",
     "Validated": "mtkit.training.events",
     "Warned": "mtkit.training.events",
+    "agreement": "mtkit.decoding.export",
     "arriving": "mtkit.decoding.incoming",
     "attention": "mtkit.analysis.attention",
     "average": "mtkit.model_dir",
@@ -138,8 +149,10 @@ _HOME = {
     "compare": "mtkit.metrics",
     "compare_runs": "mtkit.analysis.comparison",
     "evaluate": "mtkit.decoding.evaluate",
+    "export": "mtkit.decoding.export",
     "gradients": "mtkit.analysis.gradients",
     "knobs": "mtkit.recipe",
+    "line_report": "mtkit.decoding.report",
     "load": "mtkit.model_dir",
     "nearest_key": "mtkit.recipe",
     "open_corpora": "mtkit.data.corpus",
@@ -154,6 +167,7 @@ _HOME = {
     "save_map": "mtkit.analysis.pictures",
     "score": "mtkit.metrics",
     "score_pairs": "mtkit.decoding.scoring",
+    "selftest": "mtkit.decoding.selftest",
     "train": "mtkit.training.run",
     "write_comparison": "mtkit.analysis.pages",
     "write_ladder": "mtkit.analysis.pages",

@@ -15,10 +15,12 @@ from mtkit.cli import (
     average,
     compare,
     evaluate,
+    export,
     ladder,
     quickstart,
     recipe,
     score,
+    selftest,
     show,
     tokenizer,
     train,
@@ -36,7 +38,19 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _command in (quickstart, train, translate, evaluate, score, show, average, compare, ladder):
+for _command in (
+    quickstart,
+    train,
+    translate,
+    evaluate,
+    score,
+    show,
+    average,
+    compare,
+    ladder,
+    export,
+    selftest,
+):
     _command.add_to(app)
 app.add_typer(analyze.app, name="analyze")
 app.add_typer(recipe.app, name="recipe")

@@ -6,22 +6,24 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
 from mtkit import DataError, UsageError
-from mtkit.cli.options import Device, Json, Model
-from mtkit.cli.output import Sink, examples, is_terminal, say
+from mtkit.cli.options import Device, Json, Model, Workers
+from mtkit.cli.output import Sink, examples, is_terminal, json_line, say
 from mtkit.cli.rows import Records, Rows
+from mtkit.cli.share import Part, Share, digest, portion
 
 if TYPE_CHECKING:
     from mtkit import Translation, Translator
 
 _SEARCH, _OUTPUT, _HARDWARE = "Search", "Output", "Hardware"
+_MODEL_FILES = {".safetensors", ".toml", ".spm"}
 _TOLD = 5  # lines that are named one by one before they are only counted
 
 Group = list[tuple[str, bool]]
@@ -68,6 +70,23 @@ def translate(
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", metavar="", help="Only warn.", rich_help_panel=_OUTPUT)
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What became of each line: JSON Lines with status, tokens, score, repetition.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            metavar="",
+            help="Keep what is written if stopped, and go on there.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = False,
     n_best: Annotated[
         int,
@@ -120,9 +139,10 @@ def translate(
     ] = None,
     device: Device = "auto",
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
+        Literal["auto", "float32", "bfloat16", "int8"],
         typer.Option(help="Of the numbers inside the model.", rich_help_panel=_HARDWARE),
     ] = "auto",
+    workers: Workers = 0,
     tag: Annotated[
         str | None,
         typer.Option(
@@ -151,10 +171,22 @@ def translate(
                 f"{path} is to be read and written: its text would be lost",
                 f"name another --output, for example {path}.out",
             )
-    with closing(Sink(output)) as sink:
+    share = Share.from_environment()
+    flags = (length_penalty, max_length_ratio, search, precision, tag, scores)
+    call = (n_best, beam, *flags, as_json, json_lines, as_json or json_lines)
+    models = [model, *(others or ())]
+    with ExitStack() as stack:
+        lines = None
+        if resume or share.world > 1:
+            sinks, lines = parts(models, paths, [output, report], call, share, keep=resume)
+        else:
+            sinks = [Sink(output), *([Sink(report)] if report else [])]
+        for sink in sinks:
+            stack.callback(sink.close)
         translator = mtkit.Translator.load(
-            model, *(others or ()), device=device, precision=precision
+            *models, device=device, precision=precision, workers=workers
         )
+        stack.callback(translator.close)
         given = {
             "beam": beam,
             "n_best": n_best,
@@ -166,13 +198,54 @@ def translate(
         translator.options = options = translator.options.fitted(**wanted).changed(search or ())
         translator.max_tokens = batch or translator.max_tokens
         translator.tag = translator.tag if tag is None else tag
-        notes = Notes(translator.max_source_length, quiet=quiet)
+        notes = Notes(translator.max_source_length, quiet=quiet or share.rank > 0)
         plain = Rows(options.n_best, scores, as_json, options.alignment)
         rows = Records() if json_lines else plain
-        for number, translation in translated(translator, read(files or []), notes, rows):
-            sink.write(rows(number, translation))
-        sink.finish()
+        groups = read(files or [])
+        for done in translated(translator, groups, notes, rows, lines):
+            sinks[0].write(rows(done.number, done.translation))
+            for sink in sinks[1:]:
+                sink.write(json_line(mtkit.line_report(*done)))
+        for sink in sinks:
+            sink.finish()
     notes.end()
+
+
+def parts(
+    models: Sequence[Path],
+    files: Sequence[Path],
+    outputs: Sequence[Path | None],
+    call: tuple[object, ...],
+    share: Share,
+    *,
+    keep: bool,
+) -> tuple[list[Sink | Part], range]:
+    """The outputs as files that can be gone on with, and the lines that they still want.
+
+    Raises UsageError for a call whose output cannot be put together from parts.
+    """
+    named = [path for path in outputs if path is not None]
+    n_best, whole = call[0], call[-1]
+    if outputs[0] is None or not files:
+        raise UsageError(
+            "only files can be shared among processes, or resumed: input and --output",
+            "mtkit translate MODEL in.txt -o out.txt",
+        )
+    if n_best != 1 and not whole:
+        raise UsageError(
+            "several output lines for a line cannot be shared among processes, or resumed",
+            "add --json: an object a line",
+        )
+    inside = [path for model in models for path in model.glob("*")]
+    weights = [path for path in sorted(inside) if path.suffix in _MODEL_FILES]
+    owner = {"model": digest(weights), "input": digest(files), "options": list(call)}
+    opened = [Part(path, owner, share, keep=keep) for path in named]
+    done = min(part.done for part in opened)
+    for part in opened:
+        part.cut(done)
+    total = sum(len(group) for group in read(files)) if share.world > 1 else sys.maxsize
+    own = share.lines(total)
+    return list(opened), range(own.start + done, own.stop)
 
 
 def read(files: Sequence[Path]) -> Iterator[Group]:
@@ -197,18 +270,34 @@ def read(files: Sequence[Path]) -> Iterator[Group]:
             raise DataError(f"{path} cannot be read ({reason})", hint) from None
 
 
+class Done(NamedTuple):
+    """A line and what became of it."""
+
+    number: int  # from 1
+    source: str
+    translation: "Translation"
+    seconds: float  # its share of the time of its group
+
+
 def translated(
-    translator: "Translator", groups: Iterator[Group], notes: "Notes", rows: Rows
-) -> Iterator[tuple[int, "Translation"]]:
-    """Each line's number, from 1, and its translation, as soon as its group is done."""
-    number = 0
-    for group in groups:
+    translator: "Translator",
+    groups: Iterator[Group],
+    notes: "Notes",
+    rows: Rows,
+    wanted: range | None = None,
+) -> Iterator[Done]:
+    """Each line as soon as its group is done; `wanted` ones are counted from 0; None: all."""
+    number = wanted.start if wanted else 0
+    for group in groups if wanted is None else portion(groups, wanted):
+        began = time.perf_counter()
         asked = [rows.asked(at, line) for at, (line, _) in enumerate(group, start=number + 1)]
         found = translator.translate(asked)
-        for (_, repaired), translation in zip(group, found, strict=True):
+        seconds = (time.perf_counter() - began) / len(group)
+        for (line, repaired), translation in zip(group, found, strict=True):
             number += 1
-            notes.add(number, translation, repaired=repaired or translation.repaired)
-            yield number, translation
+            repaired = repaired or translation.repaired
+            notes.add(number, translation, repaired=repaired)
+            yield Done(number, line, replace(translation, repaired=repaired), seconds)
         notes.progress(number)
 
 
@@ -219,7 +308,8 @@ class Notes:
     longest: int
     quiet: bool = False
     split: int = 0
-    repaired: list[int] = field(default_factory=list)
+    repaired: int = 0
+    first_repaired: int = 0
     lines: int = 0
     began: float = field(default_factory=time.monotonic)
     _redrawn: bool = False
@@ -227,8 +317,9 @@ class Notes:
     def add(self, number: int, translation: "Translation", *, repaired: bool) -> None:
         self.lines = number
         if repaired:
-            self.repaired.append(number)
-        if translation.status == "split":
+            self.repaired += 1
+            self.first_repaired = self.first_repaired or number
+        if translation.status in ("split", "over-long"):
             self.split += 1
             if self.split <= _TOLD:
                 self._say(
@@ -253,10 +344,10 @@ class Notes:
         if self.split > _TOLD:
             self._say(f"note: {self.split:,} lines in all were split and rejoined")
         if self.repaired:
-            count = len(self.repaired)
+            count = self.repaired
             self._say(
                 f"warning: {count:,} {'line' if count == 1 else 'lines'} held NUL or bytes that "
-                f"are not UTF-8, read as U+FFFD (first: line {self.repaired[0]:,})"
+                f"are not UTF-8, read as U+FFFD (first: line {self.first_repaired:,})"
             )
         if not self.quiet and not is_terminal(sys.stdin):
             took = max(time.monotonic() - self.began, 1e-9)

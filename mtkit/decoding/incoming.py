@@ -94,6 +94,15 @@ def split_line(
     return split_line(text[:cut], encode, longest) + split_line(text[cut:], encode, longest)
 
 
+def holds_long_sentence(
+    text: str, encode: Callable[[Sequence[str]], list[list[int]]], longest: int
+) -> bool:
+    """Whether a single sentence of the text has more tokens than `longest`."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    sentences = [text[start:end] for start, end in pairwise([0, *ends, len(text)])]
+    return any(len(tokens) > longest for tokens in encode(sentences))
+
+
 def _nearest(pattern: re.Pattern[str], text: str) -> int | None:
     """The end of the match nearest to the middle that leaves text on both sides, or None."""
     first, last = len(text) - len(text.lstrip()), len(text.rstrip())

@@ -9,24 +9,26 @@ from typing import Literal, Protocol, Self
 
 import torch
 
+from mtkit.allocator import keep_freed_memory
 from mtkit.data.tags import with_tag
 from mtkit.decoding.alignment import Links, links, without_unknown, words
 from mtkit.decoding.demands import Demand
 from mtkit.decoding.hypotheses import Hypothesis
-from mtkit.decoding.incoming import split_line, usable
+from mtkit.decoding.incoming import holds_long_sentence, split_line, usable
 from mtkit.decoding.mbr import by_utility
 from mtkit.decoding.options import SearchOptions
 from mtkit.decoding.requests import Request, offending
 from mtkit.decoding.search import beam_search
+from mtkit.decoding.workers import Batch, Workers, processors
 from mtkit.errors import ModelError, UsageError
 from mtkit.metrics import utility
+from mtkit.models import precision as numbers
 from mtkit.models.ensemble import Ensemble
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.symbols import EOS, PAD
 
 _WINDOW = 4096
 _FIRST_WINDOW = 256
-_PRECISIONS = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
 # Searches of a line for a translation without what is forbidden.
 _ROUNDS = 20
 # What a model can spell through bytes, and what would break the output's lines or a terminal.
@@ -65,7 +67,8 @@ class Translation:
     log_probability: float
     tokens: int  # of the target, EOS not counted
     source_tokens: int
-    status: Literal["ok", "empty", "split"]  # empty: nothing to translate; split: in pieces
+    # empty: nothing to translate; split: in pieces; over-long: a sentence of it was cut for that
+    status: Literal["ok", "empty", "split", "over-long"]
     repaired: bool = False  # characters that no model can read became U+FFFD
     alternatives: tuple[Alternative, ...] = ()  # the n best, this one first; () without n-best
     pieces: tuple[str, ...] = ()  # these four are of the best alternative
@@ -81,6 +84,7 @@ class _Line:
 
     pieces: range
     repaired: bool
+    cut: bool  # a sentence was longer than the model takes
     request: Request
     options: SearchOptions
 
@@ -120,6 +124,8 @@ class Translator:
         tensors = chain(model.parameters(), model.buffers())
         self.device = next((tensor.device for tensor in tensors), torch.device("cpu"))
         self.max_tokens = max_tokens or (1024 if self.device.type == "cpu" else 16384)
+        self.workers = 1
+        self._pool: Workers | None = None
 
     @classmethod
     def load(
@@ -128,19 +134,22 @@ class Translator:
         device: str = "auto",
         precision: str = "auto",
         options: SearchOptions | None = None,
+        workers: int | None = None,
     ) -> Self:
         """The translator in a model directory; without `options`, as its recipe wants to search.
 
         Several directories are an ensemble, whose recipe is the first's. In `auto` precision,
-        float32, no translation depends on the other lines of its batch. Raises ModelError for an
-        ensemble of models that do not share their tokenizers.
+        float32, no translation depends on the other lines of its batch. With `workers` this process
+        computes with one thread, and on a CPU so many processes of one thread each share the
+        batches of a call (0: as many as there are processors): the translations are the same for
+        every number of them. None leaves all to torch's threads. Raises ModelError for an ensemble
+        of models that do not share their tokenizers.
         """
         from mtkit import model_dir
 
-        if precision not in _PRECISIONS:
-            raise UsageError(
-                f"{precision} is not a precision", f"known precisions: {', '.join(_PRECISIONS)}"
-            )
+        if workers is not None:
+            torch.set_num_threads(1)
+        keep_freed_memory()
         loaded = [model_dir.load(Path(path), device=device) for path in paths]
         if not loaded:
             raise UsageError("no model directory is named", "Translator.load(PATH)")
@@ -155,7 +164,9 @@ class Translator:
                         "train the models of an ensemble from one recipe with other seeds, or "
                         "another [model] section",
                     )
-        models = [each.model.to(_PRECISIONS[precision]) for each in loaded]
+        models = [each.model for each in loaded]
+        for model in models:
+            numbers.apply(model, precision)
         translator = cls(
             models[0] if len(models) == 1 else Ensemble(models),
             first.source_tokenizer,
@@ -164,6 +175,8 @@ class Translator:
             max_source_length=min(each.recipe.data.max_length for each in loaded),
         )
         translator.tag = first.recipe.search.tag
+        if translator.device.type == "cpu" and workers is not None:
+            translator.workers = workers or processors()
         return translator
 
     def translate(self, lines: Sequence[str | Request]) -> list[Translation]:
@@ -198,10 +211,11 @@ class Translator:
         pieces: list[_Piece] = []
         plan: list[_Line] = []
         for request, text, tokens in zip(requests, readable, encoded, strict=True):
-            first = len(pieces)
+            first, cut = len(pieces), False
             options = self._options_of(request)
             if len(tokens) > self.max_source_length:
                 parts = split_line(text, self.encode, self.max_source_length)
+                cut = holds_long_sentence(text, self.encode, self.max_source_length)
                 asked = spread(request, len(parts))
                 pieces += [
                     _Piece(part, options, wish) for part, wish in zip(parts, asked, strict=True)
@@ -209,7 +223,7 @@ class Translator:
             elif tokens and not text.isspace():
                 pieces.append(_Piece(tokens, options, request))
             repaired = text != request.source
-            plan.append(_Line(range(first, len(pieces)), repaired, request, options))
+            plan.append(_Line(range(first, len(pieces)), repaired, cut, request, options))
         found = self._search(pieces)
         ranked = [item for piece in found for item in piece]
         texts = iter(self.target_tokenizer.decode([item.tokens for item in ranked]))
@@ -266,19 +280,41 @@ class Translator:
         options: SearchOptions,
         demands: Sequence[Demand] | None,
     ) -> list[list[Hypothesis]]:
+        planned = batches([len(tokens) + 1 for tokens in sentences], self.max_tokens)
+        given: list[Batch] = [
+            (
+                options,
+                [sentences[index] for index in batch],
+                [demands[index] for index in batch] if demands else None,
+            )
+            for batch in planned
+        ]
         found: list[list[Hypothesis]] = [[] for _ in sentences]
-        for batch in batches([len(tokens) + 1 for tokens in sentences], self.max_tokens):
-            longest = max(len(sentences[index]) for index in batch)
-            rows = [
-                [*sentences[index], EOS, *[PAD] * (longest - len(sentences[index]))]
-                for index in batch
-            ]
-            source = torch.tensor(rows, device=self.device)
-            asked = [demands[index] for index in batch] if demands else None
-            results = beam_search(self.model, source, options, asked)
+        for batch, results in zip(planned, self._spread(given), strict=True):
             for index, result in zip(batch, results, strict=True):
                 found[index] = result
         return found
+
+    def _spread(self, given: Sequence[Batch]) -> Iterable[list[list[Hypothesis]]]:
+        """The results of the batches, by other processes where there are enough to share."""
+        if self.workers == 1 or len(given) == 1:
+            return map(self._search_batch, given)
+        if self._pool is None:
+            self._pool = Workers(self._search_batch, self.workers)
+        return self._pool.map(given)
+
+    def _search_batch(self, batch: Batch) -> list[list[Hypothesis]]:
+        options, sentences, demands = batch
+        longest = max(map(len, sentences))
+        rows = [[*tokens, EOS, *[PAD] * (longest - len(tokens))] for tokens in sentences]
+        source = torch.tensor(rows, device=self.device)
+        return beam_search(self.model, source, options, demands)
+
+    def close(self) -> None:
+        """End the processes that searched, if there were any."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     def _met(self, pieces: Sequence[_Piece], options: SearchOptions) -> list[list[Hypothesis]]:
         """The best of each piece that are as they were asked to be, the others only if all are not.
@@ -351,7 +387,7 @@ class Translator:
             first.log_probability,
             first.tokens,
             source_tokens=sum(map(len, ids)),
-            status="ok" if len(parts) == 1 else "split",
+            status="over-long" if line.cut else "ok" if len(parts) == 1 else "split",
             repaired=line.repaired,
             alternatives=tuple(ranked[: options.n_best]) if options.n_best > 1 else (),
             pieces=first.pieces,

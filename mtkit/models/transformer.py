@@ -19,6 +19,8 @@ from mtkit.models.seq2seq import Memory, Seq2Seq
 from mtkit.recipe import TransformerSection
 from mtkit.symbols import PAD
 
+_FEW = 16
+
 
 class Transformer(Seq2Seq):
     """Encoder and decoder stacks of attention and feed-forward sublayers."""
@@ -204,6 +206,10 @@ class Attention(nn.Module):
         scores = (query @ keys.transpose(-2, -1)).mul_(self.scale)
         if bias is not None:
             scores.add_(bias)
+        if scores.size(-1) < _FEW and not scores.requires_grad:
+            # Rows shorter than a vector register go through softmax one value at a time.
+            scores.sub_(scores.amax(-1, keepdim=True)).exp_()
+            return scores.div_(scores.sum(-1, keepdim=True))
         weights: Tensor = scores.softmax(-1)
         return weights
 

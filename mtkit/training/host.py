@@ -1,6 +1,5 @@
-"""What the host gives and asks: signals, the allocator, its name."""
+"""What the host gives and asks: signals, its name."""
 
-import ctypes
 import platform
 import signal
 import threading
@@ -32,22 +31,6 @@ def stopping_at_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep freed memory instead of returning it to the system.
-
-    Every update allocates and frees the same large blocks; giving them back costs page faults that
-    cost nearly half of the training speed here. Nothing happens where the C library is another.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(top_pad, 64 * 2**20)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

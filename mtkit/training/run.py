@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mtkit import model_dir
+from mtkit.allocator import keep_freed_memory
 from mtkit.data.corpus import Pair, open_corpora
 from mtkit.data.mixture import Mixture
 from mtkit.data.prepare import Prepared, prepare
@@ -39,7 +40,7 @@ from mtkit.training.events import (
 )
 from mtkit.training.feed import Feed, fetcher, planned_lengths
 from mtkit.training.folder import RunFolder
-from mtkit.training.host import keep_freed_memory, machine, stopping_at_signals
+from mtkit.training.host import machine, stopping_at_signals
 from mtkit.training.judge import Judge
 from mtkit.training.log import Log
 from mtkit.training.optimizer import Schedule

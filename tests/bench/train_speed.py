@@ -53,11 +53,12 @@ from tempfile import TemporaryDirectory
 import torch
 
 from mtkit import Recipe, build, prepare
+from mtkit.allocator import keep_freed_memory
 from mtkit.data.batches import Batch
 from mtkit.training.checkpoint import Checkpoints
 from mtkit.training.distributed import World
 from mtkit.training.feed import Feed, fetcher, planned_lengths
-from mtkit.training.host import keep_freed_memory, machine
+from mtkit.training.host import machine
 from mtkit.training.loss import Aims, linear_loss
 from mtkit.training.optimizer import Schedule
 from mtkit.training.trainer import Trainer

@@ -28,6 +28,7 @@ HOMES = {
     "torch.utils.tensorboard": "training/board.py",
     "matplotlib": ("training/picture.py", "analysis/pictures.py"),
     "datasets": "data/",
+    "ctranslate2": "decoding/export.py",
     "pydantic": "recipe.py",
     "tomli_w": "recipe.py",
 }

@@ -1,0 +1,167 @@
+"""Output that several processes write together, and that a stopped one can go on with."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TypeVar
+
+from mtkit import UsageError
+from mtkit.cli.output import say
+
+_BLOCK = 1 << 20
+_PAUSE = 0.2  # seconds between two looks at whether the others are done
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which process this is of those that torchrun started."""
+
+    rank: int
+    world: int
+
+    @classmethod
+    def from_environment(cls) -> "Share":
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+    def lines(self, total: int) -> range:
+        """This process's lines of so many, counted from 0; those of all are the whole."""
+        return range(total * self.rank // self.world, total * (self.rank + 1) // self.world)
+
+
+def portion(groups: Iterator[list[T]], wanted: range) -> Iterator[list[T]]:
+    """The wanted lines of those in groups, in groups."""
+    first = 0
+    for group in groups:
+        if first >= wanted.stop:
+            return
+        if part := group[max(wanted.start - first, 0) : max(wanted.stop - first, 0)]:
+            yield part
+        first += len(group)
+
+
+class Part:
+    """A file of lines that grows beside its final place, for one model, input and options.
+
+    What is there when the process ends is kept for the next one, if it is asked to be; then
+    `done` lines are there already. A last line without its end is dropped.
+    """
+
+    def __init__(
+        self, path: Path, identity: Mapping[str, object], share: Share, *, keep: bool
+    ) -> None:
+        """Raises UsageError when another model, input or call has begun the file."""
+        if path.suffix == ".gz":
+            raise UsageError(f"{path}: packed files are written at once, by one process", "no .gz")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} cannot be written (it is no plain file)", "name a file")
+        self._path, self._share, self._keep = path.resolve(), share, keep
+        self._part = self._beside(share.rank, "part")
+        self._whose = self._beside(share.rank, "whose")
+        self._text = json.dumps(identity, default=str, sort_keys=True, indent=1) + "\n"
+        try:
+            if self._part.exists() and self._whose.exists() and keep:
+                self._check()
+            else:
+                self._whose.write_text(self._text, encoding="utf-8")
+                self._part.write_bytes(b"")
+            self.done = _keep_whole_lines(self._part)
+            self._file = self._part.open("ab")
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written ({error.strerror})") from None
+
+    def cut(self, lines: int) -> None:
+        """Keep so many of the lines that are there already."""
+        self._file.close()
+        self.done = _keep_whole_lines(self._part, lines)
+        self._file = self._part.open("ab")
+
+    def write(self, text: str) -> None:
+        self._file.write(text.encode("utf-8", "surrogatepass"))
+
+    def finish(self) -> None:
+        """Let the file appear; of several processes the first waits for all and joins the parts."""
+        self._file.close()
+        if self._share.world == 1:
+            self._part.replace(self._path)
+            self._whose.unlink()
+            return
+        self._part.replace(self._beside(self._share.rank, "done"))
+        if self._share.rank == 0:
+            self._join()
+
+    def close(self) -> None:
+        """If `finish` was not reached: leave whole lines to go on with, or nothing."""
+        if self._file.closed:
+            return
+        self._file.close()
+        if self._keep:
+            lines = _keep_whole_lines(self._part)
+            say(f"{lines:,} lines of {self._path.name} are kept: the same command goes on there")
+            return
+        self._part.unlink(missing_ok=True)
+        self._whose.unlink(missing_ok=True)
+
+    def _beside(self, rank: int, kind: str) -> Path:
+        place = f".{rank}of{self._share.world}" if self._share.world > 1 else ""
+        return self._path.with_name(f".{self._path.name}{place}.{kind}")
+
+    def _check(self) -> None:
+        if self._whose.read_text(encoding="utf-8") == self._text:
+            return
+        begun, wanted = json.loads(self._whose.read_text(encoding="utf-8")), json.loads(self._text)
+        other = [key for key in wanted if begun.get(key) != wanted[key]]
+        raise UsageError(
+            f"{self._part} was begun with another {', '.join(other)}",
+            f"finish it with what it was begun with, or start anew: rm {self._part}",
+        )
+
+    def _join(self) -> None:
+        parts = [self._beside(rank, "done") for rank in range(self._share.world)]
+        whose = [self._beside(rank, "whose") for rank in range(self._share.world)]
+        while not all(path.exists() for path in parts):
+            time.sleep(_PAUSE)
+        whole = self._beside(0, "whole")
+        with whole.open("wb") as joined:
+            for path in parts:
+                with path.open("rb") as part:
+                    while block := part.read(_BLOCK):
+                        joined.write(block)
+        whole.replace(self._path)
+        for path in (*parts, *whose):
+            with suppress(OSError):
+                path.unlink()
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """SHA-256 over the contents of the files."""
+    whole = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
+
+
+def _keep_whole_lines(path: Path, most: int | None = None) -> int:
+    """Drop what follows the last line end, or the first `most` of them; how many are left."""
+    lines, end, offset = 0, 0, 0
+    with path.open("r+b") as file:
+        while (block := file.read(_BLOCK)) and (most is None or lines < most):
+            found = block.count(b"\n")
+            if most is not None and lines + found > most:
+                sizes = accumulate(len(line) + 1 for line in block.split(b"\n"))
+                ends = [size for size, _ in zip(sizes, range(most - lines), strict=False)]
+                lines, end = most, offset + (ends[-1] if ends else 0)
+                break
+            if found:
+                lines, end = lines + found, offset + block.rindex(b"\n") + 1
+            offset += len(block)
+        file.truncate(end)
+    return lines

@@ -1,0 +1,38 @@
+"""What the record of a line says."""
+
+import pytest
+
+from mtkit.decoding.report import line_report, loops
+from mtkit.decoding.translator import Translation
+
+
+@pytest.mark.parametrize(
+    ("text", "looping"),
+    [
+        ("der Mann, der ein Mann, der ein Mann, der ein Mann, der ein Mann ist", True),
+        ("hahahahahahahahahahahahaha", True),
+        ("고양이 고양이 고양이 고양이 고양이", True),
+        ("ein Mann und eine Frau und ein Hund", False),
+        ("very very good", False),
+        ("........................", False),
+        ("--- --- --- --- ---", False),
+        ("", False),
+    ],
+)
+def test_looping_text_is_told_from_ordinary_text(text: str, looping: bool) -> None:
+    assert loops(text) == looping
+
+
+def test_record_says_what_became_of_the_line() -> None:
+    found = Translation("la la la la la la", -1.5, -6.0, 6, 3, "ok", repaired=True)
+    record = line_report(7, "sing", found, 0.25)
+    assert record == {
+        "line": 7, "status": "repaired", "source_tokens": 3, "target_tokens": 6, "score": -1.5,
+        "repetition": True, "seconds": 0.25,
+    }  # fmt: skip
+    assert line_report(7, "la la la la la la", found, 0.25)["repetition"] is False
+    assert line_report(1, "", Translation("", 0, 0, 0, 0, "empty", True), 0)["status"] == "empty"
+
+
+def test_looking_for_loops_takes_time_in_proportion_to_the_text() -> None:
+    assert not loops(" ".join(str(number) for number in range(20_000)))

@@ -1,0 +1,77 @@
+"""Several processes give what one gives, in the same order, and end when they should."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from mtkit.data.tokenizer import Tokenizer
+from mtkit.decoding.hypotheses import Hypothesis
+from mtkit.decoding.options import SearchOptions
+from mtkit.decoding.translator import Translator
+from mtkit.decoding.workers import Batch, Workers, processors
+from mtkit.errors import MTKitError, UsageError
+from mtkit.models.seq2seq import Seq2Seq
+from tests.decoding.test_translator import FAST, fuzzed, model, tokenizer  # noqa: F401
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+
+
+def echo(batch: Batch) -> list[list[Hypothesis]]:
+    """Each sentence is its own translation; some tokens make trouble."""
+    if [666] in batch[1]:
+        raise UsageError("a token that nobody likes")
+    if [9] in batch[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [[Hypothesis(tuple(row), 0.0, 0.0)] for row in batch[1]]
+
+
+def test_results_come_in_the_order_of_the_batches() -> None:
+    workers = Workers(echo, 3)
+    options = SearchOptions()
+    given: list[Batch] = [(options, [[number], [number, 1]], None) for number in range(10, 40)]
+    for _ in range(2):
+        found = workers.map(given)
+        assert [[best[0].tokens for best in batch] for batch in found] == [
+            [(number,), (number, 1)] for number in range(10, 40)
+        ]
+    workers.close()
+    assert all(not process.is_alive() for process in workers._processes)
+
+
+def test_error_in_a_worker_is_raised_here() -> None:
+    workers = Workers(echo, 2)
+    with pytest.raises(UsageError, match="nobody likes"):
+        workers.map([(SearchOptions(), [[666]], None)])
+    workers.close()
+
+
+def test_death_of_a_worker_is_told() -> None:
+    workers = Workers(echo, 2)
+    with pytest.raises(MTKitError, match="ended unexpectedly"):
+        workers.map([(SearchOptions(), [[9]], None)])
+    workers.close()
+
+
+def test_translations_are_the_same_for_any_number_of_workers(
+    model: Seq2Seq,  # noqa: F811
+    tokenizer: Tokenizer,  # noqa: F811
+) -> None:
+    lines = list(fuzzed(300, seed=9))
+    translator = Translator(model, tokenizer, tokenizer, FAST, max_source_length=24, max_tokens=99)
+    alone = translator.translate(lines)
+    for count in (2, 3):
+        translator.workers = count
+        assert translator.translate(lines) == alone
+        assert translator._pool is not None
+        translator.close()
+
+
+def test_processors_are_shared_among_what_torchrun_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert processors() >= 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4096")
+    assert processors() == 1
