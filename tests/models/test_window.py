@@ -44,7 +44,7 @@ def test_window_is_markov_of_its_order(memory: str, size: int) -> None:
 def test_window_is_the_network_of_its_equations() -> None:
     m = model(memory="general", decoder_layers=2)
     memory = m.encode(SOURCE)
-    logits = m(SOURCE, INPUTS)
+    logits, alignment = m(SOURCE, INPUTS), m.alignment(INPUTS, memory)
     (first, second), states, start = m.layers, memory.values[0][0], memory.initial[0][0, 0]
     assert m.attention is not None
     for t in range(6):
@@ -55,6 +55,7 @@ def test_window_is_the_network_of_its_equations() -> None:
         h = torch.tanh(first.weight @ torch.cat(words) + first.bias + m.context.weight @ start)
         h = torch.tanh(second.weight @ h + second.bias)
         a = torch.stack([h @ m.attention.key.weight @ s for s in states]).softmax(0)
+        torch.testing.assert_close(alignment[0, t], a)
         h = torch.tanh(m.combine.weight @ torch.cat([(a[:, None] * states).sum(0), h]))
         torch.testing.assert_close(logits[0, t], m.output.weight @ h + m.output.bias)
 
