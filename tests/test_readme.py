@@ -300,6 +300,8 @@ def test_shell_blocks_leave_what_they_promise(folder: Path) -> None:
     assert numbers == [str(n) for n in range(1, len(lines("test.de")) + 1) for _ in range(5)]
     for run in ("mine", "lstm", "mine-mean", "wide"):
         assert (folder / "runs" / run / "weights.safetensors").is_file()
+    for name in ("reach.svg", "map.png", "report.html"):
+        assert (folder / name).stat().st_size > 5000, name
     assert mtkit.Recipe.load(folder / "resolved.toml") == mtkit.Recipe.load(folder / "mine.toml")
 
 

@@ -1,6 +1,7 @@
 """`mtkit analyze`: how far gradients reach, what length does, what a model attends to."""
 
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,7 @@ CorpusName = Annotated[
     ),
 ]
 Most = Annotated[int, typer.Option(min=1, metavar="N", help="Look at no more pairs than these.")]
-Picture = Annotated[
+Plot = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Draw it into a .png, .svg or .pdf (extra: plot)."),
 ]
@@ -40,14 +41,14 @@ _SHADES = " .:-=+*#%@"
 @app.command(
     epilog=examples(
         "mtkit analyze gradients runs/rnn runs/lstm",
-        "mtkit analyze gradients runs/rnn runs/lstm --picture reach.svg",
+        "mtkit analyze gradients runs/rnn runs/lstm --plot reach.svg",
     )
 )
 def gradients(
     runs: Runs,
     corpus: CorpusName = None,
     most: Most = 24,
-    picture: Picture = None,
+    plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what is left of the gradient by distance from the loss (Pascanu et al. 2013)."""
@@ -60,7 +61,7 @@ def gradients(
             write(json_line(item))
     else:
         draw(*_gradient_tables(found))
-    if picture:
+    if plot:
         curves = [
             mtkit.Line(
                 f"{item.name}, {item.moment}",
@@ -71,8 +72,8 @@ def gradients(
             if item.decoder is not None
         ]
         words = "tokens from the loss (decoder)"
-        mtkit.save_lines(picture, curves, words, "gradient norm / norm at 0", logarithmic=True)
-        say(f"the picture is {picture}")
+        mtkit.save_lines(plot, curves, words, "gradient norm / norm at 0", logarithmic=True)
+        say(f"the picture is {plot}")
 
 
 @app.command(
@@ -88,7 +89,7 @@ def length(
         str, typer.Option(metavar="length|rare|copies", help="What the pairs are sorted by.")
     ] = "length",
     most: Most = 2000,
-    picture: Picture = None,
+    plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
     """Print corpus BLEU and chrF by source length, rare or copied words, with 95 % intervals."""
@@ -105,7 +106,7 @@ def length(
                 write(json_line({"run": name, **vars(item)}))
         else:
             draw(*_bin_table(name, bins))
-    if picture:
+    if plot:
         labels = list(dict.fromkeys(item.label for bins in found.values() for item in bins))
         curves = [
             mtkit.Line(
@@ -114,14 +115,14 @@ def length(
             )
             for name, bins in found.items()
         ]
-        mtkit.save_lines(picture, curves, f"bins: {', '.join(labels)}", "BLEU")
-        say(f"the picture is {picture}")
+        mtkit.save_lines(plot, curves, f"bins: {', '.join(labels)}", "BLEU")
+        say(f"the picture is {plot}")
 
 
 @app.command(
     epilog=examples(
         "mtkit analyze attention runs/lstm --source 'Das ist ein Haus.'",
-        "mtkit analyze attention runs/transformer --heads --picture map.png",
+        "mtkit analyze attention runs/transformer --heads --plot map.png",
     )
 )
 def attention(
@@ -136,7 +137,7 @@ def attention(
     heads: Annotated[
         bool, typer.Option("--heads", metavar="", help="Every layer and head of a Transformer.")
     ] = False,
-    picture: Picture = None,
+    plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw which source tokens each target token looks at, with entropies and word alignments."""
@@ -150,9 +151,9 @@ def attention(
     else:
         for line in heat_lines(found, heads):
             write(f"{line}\n")
-    if picture:
-        mtkit.save_map(picture, found.maps[0], found.target, found.source)
-        say(f"the picture is {picture}")
+    if plot:
+        mtkit.save_map(plot, found.maps[0], found.target, found.source)
+        say(f"the picture is {plot}")
 
 
 def pairs_of(corpus: str | None, runs: Sequence[Path]) -> "list[Pair]":
@@ -192,13 +193,18 @@ def _gradient_tables(found: "Sequence[Gradients]") -> "list[RenderableType]":
             if reach is not None:
                 table.add_row(
                     f"{item.name}, {item.moment}",
-                    *(f"{reach.at(distance):.1e}" for distance in _REACHES),
+                    *(_left(reach.at(distance)) for distance in _REACHES),
                     f"{reach.steps:.0%}",
-                    f"{reach.omega:.2g}",
-                    f"{item.radius:.2f}" if side == "decoder" else "",
+                    "" if isnan(reach.omega) else f"{reach.omega:.2g}",
+                    f"{item.radius:.2f}" if side == "decoder" and not isnan(item.radius) else "",
                 )
         tables += [table, ""]
     return tables
+
+
+def _left(share: float) -> str:
+    """A share of the gradient; empty where no sentence is so long."""
+    return "" if isnan(share) else f"{share:.1e}"
 
 
 def _bin_table(name: str, bins: "Sequence[Bin]") -> "list[RenderableType]":

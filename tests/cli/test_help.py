@@ -32,10 +32,10 @@ FLAGS = {
         "--reference", "-r", "--lowercase", "--tokenize", "--target-language", "--output", "-o",
         "--json", "--beam", "--device",
     },
-    "analyze gradients": {"--corpus", "--most", "--picture", "--json"},
-    "analyze length": {"--corpus", "--by", "--most", "--picture", "--json"},
+    "analyze gradients": {"--corpus", "--most", "--plot", "--json"},
+    "analyze length": {"--corpus", "--by", "--most", "--plot", "--json"},
     "analyze attention": {
-        "--source", "--target", "--corpus", "--heads", "--picture", "--json",
+        "--source", "--target", "--corpus", "--heads", "--plot", "--json",
     },
     "compare": {"--corpus", "--most", "--html", "--device", "--json"},
     "ladder": {
