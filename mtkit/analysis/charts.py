@@ -12,6 +12,8 @@ PALETTE = (
 WIDTH, HEIGHT = 640, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 190, 34, 44
 _LINE = 14  # pixels between two labels
+# Below 1e-12 of the first norm nothing is learned: what is there would only flatten the rest.
+_FLOOR = 1e-12
 
 
 @dataclass(frozen=True)
@@ -34,24 +36,25 @@ def lines_chart(
 ) -> str:
     """Curves with their names at their ends; `ticks` names the places 0, 1, 2 ... of x.
 
-    On a logarithmic axis a value that is not positive is left out.
+    On a logarithmic axis a value below 1e-12 is left out: the curve ends there.
     """
     drawn = [_finite(curve, logarithmic) for curve in curves]
     points = [point for curve in drawn for point in curve.points]
     if not points:
         return f"<p>{escape(y_label)}: nothing was measured.</p>"
     xs = [x for x, _ in points]
-    low, high = _limits([y for _, y in points], logarithmic)
+    low, high = _limits(drawn, logarithmic)
     left, right = (min(xs), max(xs)) if max(xs) > min(xs) else (min(xs) - 0.5, max(xs) + 0.5)
 
     def place(x: float, y: float) -> tuple[float, float]:
-        y = max(log10(y), low) if logarithmic else y
+        y = log10(y) if logarithmic else y
         across = _LEFT + (x - left) / (right - left) * (WIDTH - _LEFT - _RIGHT)
         return across, _TOP + (high - y) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
 
     parts = [_y_axis(low, high, logarithmic), _x_axis(left, right, ticks)]
     ends = []
     for index, curve in enumerate(drawn):
+        aside = 2 * (index - (len(drawn) - 1) / 2)  # so that no interval hides another
         colour = PALETTE[index % len(PALETTE)]
         spots = [place(x, y) for x, y in curve.points]
         if not spots:
@@ -63,10 +66,10 @@ def lines_chart(
         )
         for (x, y), half, (across, _) in zip(curve.points, curve.spread, spots, strict=False):
             if isfinite(half) and not logarithmic:
-                ends_of = place(x, max(y - half, low))[1], place(x, min(y + half, high))[1]
+                bottom, top = place(x, max(y - half, low))[1], place(x, y + half)[1]
                 parts.append(
-                    f'<line x1="{across:.1f}" x2="{across:.1f}" y1="{ends_of[0]:.1f}" '
-                    f'y2="{ends_of[1]:.1f}" stroke="{colour}" stroke-opacity=".5"/>'
+                    f'<line x1="{across + aside:.1f}" x2="{across + aside:.1f}" y1="{bottom:.1f}" '
+                    f'y2="{top:.1f}" stroke="{colour}" stroke-opacity=".5"/>'
                 )
         if len(spots) < 15:
             parts += [
@@ -85,8 +88,9 @@ def lines_chart(
 def heat_map(
     weights: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str]
 ) -> str:
-    """Shares in [0, 1] as squares, the darker the more; rows and columns are named."""
+    """Shares in [0, 1] as squares, the largest of all the darkest; rows and columns are named."""
     cell = 16
+    largest = max((weight for row in weights for weight in row), default=0.0) or 1.0
     left = 12 + 8 * max(map(len, rows))
     top = 12 + 8 * max(map(len, columns))
     parts = []
@@ -100,7 +104,7 @@ def heat_map(
         parts.append(f'<text x="{left - 5}" y="{y + 12}" text-anchor="end">{escape(name)}</text>')
         parts += [
             f'<rect x="{left + j * cell}" y="{y}" width="{cell}" height="{cell}" '
-            f'fill="{PALETTE[0]}" fill-opacity="{min(max(w, 0.0), 1.0):.3f}" class="cell"/>'
+            f'fill="{PALETTE[0]}" fill-opacity="{max(w, 0.0) / largest:.3f}" class="cell"/>'
             for j, w in enumerate(row)
         ]
     return _svg(left + cell * len(columns) + 4, top + cell * len(rows) + 4, parts, "attention")
@@ -111,17 +115,24 @@ def _finite(curve: Line, logarithmic: bool) -> Line:
     kept = [
         (point, half)
         for point, half in zip(curve.points, spread, strict=True)
-        if all(map(isfinite, point)) and (point[1] > 0 or not logarithmic)
+        if all(map(isfinite, point)) and (point[1] >= _FLOOR or not logarithmic)
     ]
     return Line(curve.name, tuple(p for p, _ in kept), tuple(h for _, h in kept), curve.dashed)
 
 
-def _limits(values: Sequence[float], logarithmic: bool) -> tuple[float, float]:
+def _limits(curves: Sequence[Line], logarithmic: bool) -> tuple[float, float]:
+    """The lowest and highest value of the axis, the upper ends of intervals included."""
+    values = [y for curve in curves for _, y in curve.points]
     if logarithmic:
-        # Below 1e-12 of the first norm nothing is learned: what is there only flattens the rest.
-        low, high = max(float(floor(log10(min(values)))), -12.0), log10(max(values))
+        low, high = float(floor(log10(min(values)))), log10(max(values))
         return low, max(high, low + 1)
-    low, high = min(0.0, *values), max(values)
+    tops = [
+        y + half
+        for curve in curves
+        for (_, y), half in zip(curve.points, curve.spread, strict=True)
+        if isfinite(half)
+    ]
+    low, high = min(0.0, *values), max([*values, *tops])
     return low, (high + 0.04 * (high - low) if high > low else low + 1)
 
 

@@ -1,8 +1,9 @@
 """Runs side by side: what each cost, what it scores, and where their translations part."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 from statistics import median
@@ -124,7 +125,7 @@ def compare_runs(
     """
     if not pairs:
         raise DataError("there is no pair to compare runs on", "name one with pairs: --corpus")
-    facts = [run_facts(run) for run in runs]
+    facts = told_apart([run_facts(run) for run in runs])
     found = []
     for run in runs:
         if listen:
@@ -149,6 +150,15 @@ def compare_runs(
         for row in zip(
             facts, texts, (e.sentences_per_second for e in found), scores, p_values, strict=True
         )
+    ]
+
+
+def told_apart(facts: Sequence[RunFacts]) -> list[RunFacts]:
+    """The same with titles that differ: where two have one title, their paths stand behind it."""
+    counts = Counter(run.title for run in facts)
+    return [
+        replace(run, title=f"{run.title} ({run.path})") if counts[run.title] > 1 else run
+        for run in facts
     ]
 
 

@@ -1,6 +1,7 @@
 """The two pages: a comparison of any runs, and the ladder's report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mtkit import model_dir
@@ -44,13 +45,17 @@ def write_comparison(
         run.facts.title: by_length(pairs, run.translations, target_language=target_language)
         for run in compared
     }
-    reached = [item for run in compared for item in gradients(run.facts.path, pairs, most=8)]
+    reached = [
+        replace(item, name=run.facts.title)
+        for run in compared
+        for item in gradients(run.facts.path, pairs, most=8)
+    ]
     sections = [
         table,
         curves,
         report.length_section(lengths),
         report.gradient_section(reached),
-        *_attention([run.facts.path for run in compared], pairs),
+        *_attention({run.facts.title: run.facts.path for run in compared}, pairs),
         *sentences,
     ]
     report.write_page(path, report.page("Comparison of runs", sections))
@@ -73,21 +78,21 @@ def write_ladder(path: Path, climbed: Climbed) -> None:
         curves,
         report.length_section({item.rung: item.bins for item in measured}),
         report.gradient_section([moment for item in measured for moment in item.gradients]),
-        *_attention(runs, pairs),
+        *_attention({run.facts.title: run.facts.path for run in compared}, pairs),
         *sentences,
     ]
     report.write_page(path, report.page("From RNN to Transformer", sections))
 
 
-def _attention(runs: Sequence[Path], pairs: Sequence[Pair]) -> list[str]:
+def _attention(runs: Mapping[str, Path], pairs: Sequence[Pair]) -> list[str]:
     """The maps of one sentence of middling length, by every run that attends."""
     chosen = sorted(pairs, key=lambda pair: abs(len(pair.source.split()) - 8))[0]
     parts = ["<h2>Attention</h2>"]
-    for run in runs:
+    for title, run in runs.items():
         loaded = model_dir.load(run)
         try:
             found = attention(loaded, chosen.source, chosen.target)
         except ModelError:
             continue  # a context vector
-        parts.append(report.attention_section(loaded.recipe.title or run.name, found))
+        parts.append(report.attention_section(title, found))
     return parts if len(parts) > 1 else []

@@ -26,6 +26,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--faint);
   vertical-align: top; }
 th:first-child, td:first-child, .text td, .text th { text-align: left; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(27rem, 1fr)); gap: 0 1rem; }
 svg { max-width: 100%; height: auto; display: block; }
 svg text { font-size: 12px; font-family: system-ui, sans-serif; }
 svg text:not(.name) { fill: var(--ink); } svg text.name { font-weight: 600; }
@@ -126,7 +127,7 @@ def length_section(bins: Mapping[str, Sequence[Bin]]) -> str:
 
 def gradient_section(found: Sequence[Gradients]) -> str:
     """The reach of the gradients, of encoders and decoders, and Pascanu's measures."""
-    parts = ["<h2>Reach of the gradients</h2>"]
+    parts = ["<h2>Reach of the gradients</h2><div class='charts'>"]
     for side in ("encoder", "decoder"):
         for moment in ("initial", "trained"):
             curves = [
@@ -134,9 +135,10 @@ def gradient_section(found: Sequence[Gradients]) -> str:
                 for g in found
                 if g.moment == moment and (reach := getattr(g, side)) is not None
             ]
-            parts.append(f"<h3>{side}, {moment}</h3>")
             words = f"tokens from the {'end of the source' if side == 'encoder' else 'loss'}"
-            parts.append(lines_chart(curves, words, "norm / norm at 0", logarithmic=True))
+            chart = lines_chart(curves, words, "norm / norm at 0", logarithmic=True)
+            parts.append(f"<div><h3>{side}, {moment}</h3>{chart}</div>")
+    parts.append("</div>")
     rows = [
         [f"{g.name}, {g.moment}", number(g.radius, ".2f"), number(g.decoder.omega, ".2g"),
          f"{g.decoder.steps:.0%}"]
@@ -151,10 +153,11 @@ def attention_section(name: str, found: AttentionMaps) -> str:
     """The first map of a model over one sentence."""
     first = found.maps[0]
     chart = heat_map(first.weights, found.target, found.source)
-    note = f"entropy {first.entropy:.2f} bits"
+    darkest = max(weight for row in first.weights for weight in row)
+    note = f"{first.name}, entropy {first.entropy:.2f} bits; the darkest square is {darkest:.0%}"
     return (
         f"<h3>Attention of {escape(name)}</h3><div class='wide'>{chart}</div>"
-        f"<p class='note'>{note}</p>"
+        f"<p class='note'>{escape(note)}</p>"
     )
 
 

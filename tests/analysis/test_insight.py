@@ -148,3 +148,24 @@ def test_charts_are_whole_and_bring_nothing_from_elsewhere() -> None:
         ElementTree.fromstring(chart)
         assert not re.search(r"(href|src)=|url\(", chart)
     assert "nothing was measured" in lines_chart([Line("none", ())], "x", "y")
+
+
+def test_intervals_lie_inside_their_chart() -> None:
+    chart = lines_chart([Line("a", ((0, 1.0), (1, 2.0)), (5.0, 1.0))], "x", "y", ticks=("p", "q"))
+    heights = [float(y) for y in re.findall(r"y[12]?=\"([-0-9.]+)\"", chart)]
+    assert min(heights) >= 0
+    tops = [float(y) for y in re.findall(r'y2="([-0-9.]+)" stroke=', chart)]
+    assert len(set(tops)) == 2, "an interval was cut off"
+
+
+def test_what_is_below_the_floor_is_not_drawn_at_it() -> None:
+    chart = lines_chart(
+        [Line("a", tuple((n, 10.0**-n) for n in range(20)))], "x", "y", logarithmic=True
+    )
+    (points,) = re.findall(r'<polyline points="([^"]+)"', chart)
+    assert len(points.split()) == 13  # 1e0 ... 1e-12
+
+
+def test_the_largest_share_is_the_darkest() -> None:
+    opacities = re.findall(r'fill-opacity="([0-9.]+)"', heat_map([[0.1, 0.05]], ["t"], ["s", "r"]))
+    assert opacities == ["1.000", "0.500"]

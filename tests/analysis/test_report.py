@@ -3,13 +3,21 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mtkit.analysis.charts import Line, heat_map, lines_chart
 from mtkit.analysis.claims import Claim
-from mtkit.analysis.comparison import Compared, Point, RunFacts, most_different, worst
+from mtkit.analysis.comparison import (
+    Compared,
+    Point,
+    RunFacts,
+    most_different,
+    told_apart,
+    worst,
+)
 from mtkit.analysis.report import claims_section, comparison_sections, page
 from mtkit.data.corpus import Pair
 from mtkit.metrics import Score
@@ -42,6 +50,17 @@ def test_sentences_are_chosen_by_their_difference() -> None:
     runs = [compared("a", PAIRS[0].target, "no"), compared("b", *(p.target for p in PAIRS))]
     assert most_different(runs, PAIRS, 1) == [1]
     assert worst(runs[0], PAIRS, 1) == [1]
+
+
+def test_runs_of_one_title_are_told_apart() -> None:
+    """Sections are keyed by title: of two runs with one, a section would show the second alone."""
+    facts = [compared(name).facts for name in ("a", "b", "c")]
+    same = [replace(run, title="tiny") for run in facts[:2]]
+    assert [run.title for run in told_apart([*same, facts[2]])] == [
+        "tiny (a)",
+        "tiny (b)",
+        "run c",
+    ]
 
 
 def test_page_escapes_and_brings_nothing_from_elsewhere() -> None:
