@@ -7,7 +7,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mtkit.data.tags import with_tag
 from mtkit.data.tokenizer import Tokenizer
+from mtkit.decoding.search import SearchOptions
 from mtkit.decoding.translator import Translator
 from mtkit.errors import ModelError
 from mtkit.model_dir import LoadedModel
@@ -49,8 +51,14 @@ def attention(loaded: LoadedModel, source: str, target: str | None = None) -> At
             f"{loaded.path} has a context vector, which attends to nothing",
             "name a model with attention (model.memory), or a Transformer",
         )
+    source = with_tag(loaded.recipe.search.tag, source)
     if target is None:
-        translator = Translator(loaded.model, loaded.source_tokenizer, loaded.target_tokenizer)
+        translator = Translator(
+            loaded.model,
+            loaded.source_tokenizer,
+            loaded.target_tokenizer,
+            SearchOptions.from_section(loaded.recipe.search),
+        )
         target = translator.translate([source])[0].text
     sides = []
     for text, tokenizer in ((source, loaded.source_tokenizer), (target, loaded.target_tokenizer)):

@@ -69,7 +69,7 @@ def lines_chart(
                 bottom, top = place(x, max(y - half, low))[1], place(x, y + half)[1]
                 parts.append(
                     f'<line x1="{across + aside:.1f}" x2="{across + aside:.1f}" y1="{bottom:.1f}" '
-                    f'y2="{top:.1f}" stroke="{colour}" stroke-opacity=".5"/>'
+                    f'y2="{top:.1f}" stroke="{colour}" stroke-opacity=".7"/>'
                 )
         if len(spots) < 15:
             parts += [

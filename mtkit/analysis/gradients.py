@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mtkit import model_dir
 from mtkit.data.batches import pad
 from mtkit.data.corpus import Pair
+from mtkit.data.tags import with_tag
 from mtkit.data.tokenizer import Tokenizer
 from mtkit.errors import DataError, ModelError
 from mtkit.models.build import build
@@ -73,7 +74,9 @@ def gradients(run: Path, pairs: Sequence[Pair], *, most: int = 24) -> list[Gradi
     loaded = model_dir.load(run)
     longest = sorted(pairs, key=lambda pair: -len(pair.source.split()))[:most]
     tokenizers = loaded.source_tokenizer, loaded.target_tokenizer
-    rows = encoded(longest, *tokenizers)
+    tag = loaded.recipe.search.tag
+    tagged = [Pair(with_tag(tag, pair.source), pair.target) for pair in longest]
+    rows = encoded(tagged, *tokenizers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(loaded.recipe.training.seed)
         fresh = build(loaded.recipe.model, tokenizers[0].size, tokenizers[1].size)

@@ -18,6 +18,7 @@ _STYLE = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1b1b1b; --faint: #d9d9d9; --soft: #666; }
 @media (prefers-color-scheme: dark) {
   :root { --page: #16181c; --ink: #e6e6e6; --faint: #3a3d44; --soft: #a0a4ab; }
+  svg { filter: brightness(1.3); }
 }
 body { background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif;
   max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }

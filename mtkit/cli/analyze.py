@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -86,7 +86,7 @@ def length(
     runs: Runs,
     corpus: CorpusName = None,
     by: Annotated[
-        str, typer.Option(metavar="length|rare|copies", help="What the pairs are sorted by.")
+        Literal["length", "rare", "copies"], typer.Option(help="What the pairs are sorted by.")
     ] = "length",
     most: Most = 2000,
     plot: Plot = None,
@@ -162,6 +162,8 @@ def pairs_of(corpus: str | None, runs: Sequence[Path]) -> "list[Pair]":
 
     if corpus:
         return list(mtkit.open_corpora([corpus]))
+    if not (runs[0] / "recipe.toml").is_file():
+        raise mtkit.ModelError(f"{runs[0]}: there is no such model directory", "see: ls runs")
     data = mtkit.Recipe.load(runs[0] / "recipe.toml").data
     if not data.valid:
         raise mtkit.UsageError(f"{runs[0]} names no data.valid", "name a corpus: --corpus NAME")
