@@ -2,10 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import mtkit
 from tests.cli.conftest import Call
 
 PAIRS = {
@@ -92,3 +94,12 @@ def test_mistakes_are_sentences(call: Call, model: Path) -> None:
     unnamed = call("analyze", "length", model)
     assert unnamed.code == 2
     assert "names no data.valid" in unnamed.err
+
+
+def test_attention_of_a_tagged_model_sees_the_tag(model: Path) -> None:
+    loaded = mtkit.load(model)
+    search = loaded.recipe.search.model_copy(update={"tag": "<2de>"})
+    recipe = loaded.recipe.model_copy(update={"search": search})
+    found = mtkit.attention(replace(loaded, recipe=recipe), "the cat", "a dog")
+    (tagged,) = loaded.source_tokenizer.encode_pieces(["<2de> the cat"])
+    assert found.source == (*tagged, "</s>")
