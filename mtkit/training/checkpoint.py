@@ -1,5 +1,6 @@
 """Checkpoints: folders that are either complete or not there."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -32,18 +33,27 @@ class Progress:
     cuts: int = 0  # of the plateau schedule
     waited: int = 0
     validated: bool = False  # whether the checkpoint was made at a validation
+    lowered: int = 0  # how often the rate was halved, because the loss was lost
+    skipped: int = 0  # updates whose loss or gradient was no number
     data: str = ""  # fingerprint of the prepared data: a run never goes on with other data
     batches: int = 0  # that an update takes, in all processes; 0: not known
 
-    def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+    def to_json(self, files: dict[str, str]) -> str:
+        """With the digests of the files beside it, and at the end one of all that stands here."""
+        table = {"format": FORMAT, **asdict(self), "files": files}
+        return json.dumps({**table, "digest": _digest_of(table)}, indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str) -> tuple[Self, dict[str, str]]:
+        """The progress and the digests of the files beside it. Raises ValueError and KeyError."""
         table = json.loads(text)
+        said = table.pop("digest", None)  # checkpoints of before there were digests have none
+        if said not in (None, _digest_of(table)):
+            raise ValueError("it is not what was written")
+        files = table.pop("files", {})
         table.pop("format")
         table["position"] = Position(**table["position"])
-        return cls(**table)
+        return cls(**table), files
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,12 @@ class Checkpoints:
     So are `around` of them around the best.
 
     A checkpoint is written under another name, flushed to the disk and renamed; it is renamed again
-    before it is removed. Names that begin with a dot are what a killed process left.
+    before it is removed. Names that begin with a dot are what a killed process left. Digests tell
+    whether a file is what was written.
+
+    No state of a random generator lies in it, because none outlives an update: torch (CPU and GPU)
+    is seeded anew from (seed, update, rank) before each, the batch plan is NumPy's from (seed,
+    epoch), the tokenizer's sampling is seeded by the batch, and Python's generator is not used.
     """
 
     folder: Path
@@ -82,13 +97,15 @@ class Checkpoints:
             if trained is not None:
                 write_tensors(trained, aside / "trained.safetensors")
             write_tensors(_flat(optimizer), aside / "optimizer.safetensors")
-            write_text(progress.to_json(), aside / "progress.json")
+            files = {file.name: digest(file) for file in sorted(aside.iterdir())}
+            write_text(progress.to_json(files), aside / "progress.json")
             if path.exists():
                 path.rename(self.folder / f".{name}.old")
             aside.rename(path)
             _flush(self.folder)
             self._prune(path, progress.best_update)
         except (OSError, SafetensorError) as error:
+            shutil.rmtree(aside, ignore_errors=True)  # what it takes up may be what is lacking
             raise TrainingError(
                 f"{path}: the checkpoint cannot be written ({error})",
                 "make room there and run the same command again; the one before it is intact",
@@ -140,6 +157,31 @@ def _made_at_validation(path: Path) -> bool:
 
 def read_progress(path: Path) -> Progress:
     """What the checkpoint at `path` says of the run. Raises ModelError when it is damaged."""
+    return _read_progress(path)[0]
+
+
+def check(path: Path) -> None:
+    """Raise ModelError when a file of the checkpoint at `path` is not as it was written."""
+    for name, said in _read_progress(path)[1].items():
+        try:
+            altered = digest(path / name) != said
+        except OSError as error:
+            raise ModelError(f"{path / name}: cannot be read ({error.strerror})") from None
+        if altered:
+            raise ModelError(f"{path / name}: torn or altered, it is not what was written")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of(table: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+
+
+def _read_progress(path: Path) -> tuple[Progress, dict[str, str]]:
     try:
         return Progress.from_json((path / "progress.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -45,6 +45,7 @@ class Feed:
         self.world = world
         self.mixture = mixture
         self._updates: dict[int, int] = {}
+        self._latest: tuple[int, list[Indices]] = (-1, [])  # plans of many pairs take seconds
         self.batches_per_epoch = len(self._plan(0))
 
     @property
@@ -60,17 +61,29 @@ class Feed:
         return self._updates[known]
 
     def _plan(self, epoch: int) -> list[Indices]:
+        if self._latest[0] == epoch:
+            return self._latest[1]
         if self.mixture is None:
             batches = self._cut(self.lengths, epoch)
         else:
             rows = self.mixture.rows(self.section.seed, epoch)
             batches = [rows[batch] for batch in self._cut(self.lengths[rows], epoch)]
         self._updates[epoch] = -(-len(batches) // self.batches_per_update)
+        self._latest = epoch, batches
         return batches
 
     def _cut(self, lengths: NDArray[np.int32], epoch: int) -> list[Indices]:
         limits = self.section
         return plan(lengths, limits.max_tokens, limits.seed, epoch, limits.max_sentences)
+
+    def largest(self) -> Batch:
+        """The batch that takes most memory: most tokens, in the longest sentences."""
+
+        def size(indices: Indices) -> int:
+            return len(indices) * int(self.lengths[indices].max()) ** 2
+
+        batch = self.fetch(max(self._plan(0), key=size), self.section.seed)
+        return fitting(batch, self.section.max_tokens)[0]
 
     def epoch(self, epoch: int, first: int) -> Iterator[list[Batch]]:
         """This process' batches for the updates `first`, `first` + 1 ... of an epoch."""

@@ -1,10 +1,11 @@
 """A whole run: from a recipe to a folder that holds a model, its scores and its checkpoints."""
 
+import errno
 import json
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from mtkit.recipe import Recipe
 from mtkit.training.board import TensorBoard
 from mtkit.training.checkpoint import (
     Checkpoints,
+    check,
     read_progress,
     read_tensors,
     restore_optimizer,
@@ -48,6 +50,8 @@ from mtkit.training.start import Parent
 from mtkit.training.trainer import Trainer, weights_of
 from mtkit.training.vectors import start_from_vectors
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+
 
 def train(
     recipe: Recipe,
@@ -72,6 +76,13 @@ def train(
         if world.lost_another(error):
             raise TrainingError("ended, because another process has ended") from None
         raise
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise TrainingError(
+            f"{error.filename or output}: cannot be written ({error.strerror})",
+            "make room there and run the same command again; the last checkpoint is intact",
+        ) from None
     finally:
         world.leave()
 
@@ -84,10 +95,13 @@ class Run:
     folder: Path
     world: World
     listeners: Sequence[Listener]
+    _records: list[Listener] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._parent = self._start()
 
     def go(self, model: Seq2Seq | None) -> Path:
         folder = RunFolder(self.folder)
-        self._parent = self._start()
         folder.check(self.recipe)
         ended = folder.ended(self.recipe)
         if ended is not None:
@@ -98,25 +112,31 @@ class Run:
         self._records = self._open_records() if self.world.leads else []
         # Read now, so that a corpus that cannot be read is an error in the first minute.
         self._test_pairs = self._read_test()
-        data = self._prepare()
-        self._name_languages(data)
-        model = self._model(model, data)
-        trainer = self._trainer(model, data)
-        resumed = self._restore(trainer)
-        self._check_begun(trainer, data)
+        trainer, data, resumed = self.ready(model)
         if self.world.leads:
             folder.begin(self.recipe)
         self._emit(self._started(trainer, data, resumed))
         with stopping_at_signals(trainer.stop):
-            reason = trainer.fit(
-                Schedule(
-                    self.recipe.training.schedule,
-                    self.recipe.training.optimizer.rate,
-                    getattr(self.recipe.model, "width", 1),
-                )
-            )
+            reason = trainer.fit(self.schedule())
         self._finish(trainer, data, reason)
         return self.folder
+
+    def ready(self, model: Seq2Seq | None = None) -> tuple[Trainer, Prepared, int | None]:
+        """A trainer that stands where the run was left, its data, and the update that was reached.
+
+        Nothing is written but the prepared data.
+        """
+        data = self._prepare()
+        self._name_languages(data)
+        trainer = self._trainer(self._model(model, data), data)
+        resumed = self._restore(trainer)
+        self._check_begun(trainer, data)
+        return trainer, data, resumed
+
+    def schedule(self) -> Schedule:
+        training = self.recipe.training
+        width = getattr(self.recipe.model, "width", 1)
+        return Schedule(training.schedule, training.optimizer.rate, width)
 
     # -- before -----------------------------------------------------------------------------
 
@@ -202,6 +222,7 @@ class Run:
             Checkpoints(self.folder / "checkpoints", kept, around),
         )
         trainer.emit = self._emit
+        trainer.restore = lambda: self._restore(trainer)
         self._judge = Judge(
             data,
             recipe.validation,
@@ -218,6 +239,7 @@ class Run:
         """Go back to the newest checkpoint that is whole; the update it was made at."""
         for path in reversed(trainer.checkpoints.all()):
             try:
+                check(path)
                 progress = read_progress(path)
                 weights = trained = read_tensors(path / "weights.safetensors")
                 if trainer.moving_average is not None:

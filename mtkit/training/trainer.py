@@ -15,8 +15,17 @@ from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import TrainingSection, ValidationSection
 from mtkit.training.checkpoint import Checkpoints, Progress
 from mtkit.training.distributed import World
-from mtkit.training.events import Event, Progressed, Saved, Validated
+from mtkit.training.events import Event, Progressed, Saved, Validated, Warned
 from mtkit.training.feed import Feed
+from mtkit.training.guard import (
+    IN_A_ROW,
+    MOST_CUTS,
+    Guard,
+    LossLostError,
+    described,
+    halves,
+    out_of_memory,
+)
 from mtkit.training.host import multiplies_bfloat16
 from mtkit.training.judge import Judgement
 from mtkit.training.loss import Objective
@@ -31,8 +40,10 @@ SAVE_SECONDS = 600.0
 class Sums:
     """What was seen since the last report; on the device, so that no update waits for it."""
 
-    loss: Tensor
+    loss: Tensor  # of the updates that were made, as are the next two
     norm: Tensor
+    counted: Tensor  # target tokens
+    made: Tensor  # updates that were not skipped
     tokens: int = 0
     updates: int = 0
     since: float = 0.0
@@ -64,11 +75,14 @@ class Trainer:
         self.optimizer = make_optimizer(training.optimizer, model)
         self.moving_average = MovingAverage(model, training.ema) if training.ema else None
         self.progress = Progress()
+        self.guard = Guard(model, self.optimizer)
         self.precision = choose_precision(training.precision, world.device)
         self.emit: Callable[[Event], None] = lambda event: None
         self.judge: Callable[[], Judgement] | None = None
         self.keep_best: Callable[[], None] = lambda: None
+        self.restore: Callable[[], object] = lambda: None  # the newest checkpoint, if there is one
         self.stop_requested = False
+        self._first: dict[str, Tensor] = {}  # the weights as they were, until something is saved
 
     def stop(self) -> None:
         """Ask for the end of training after the update that is being made."""
@@ -78,11 +92,26 @@ class Trainer:
 
     def fit(self, schedule: Schedule) -> str:
         """Train until the end; returns why it ended. Raises TrainingError when the loss is lost."""
+        self.begin(schedule)
+        while True:
+            try:
+                return self.sitting()
+            except LossLostError:
+                self.go_back()
+
+    def begin(self, schedule: Schedule) -> None:
+        """Make ready for updates; the largest batch is tried."""
         self.schedule = schedule
-        self.schedule.cuts, self.schedule.waited = self.progress.cuts, self.progress.waited
         self.started = time.monotonic() - self.progress.seconds
         self.saved = time.monotonic()
-        self.sums = self._nothing_seen()
+        if not self.checkpoints.all():
+            self._first = {name: w.to("cpu", copy=True) for name, w in self._weights().items()}
+        self._take_up()
+        if self.finished() is None:
+            self.rehearse()
+
+    def sitting(self) -> str:
+        """Train until the end, or until the loss is lost (LossLostError)."""
         reason = self.finished()
         for batches in self.updates() if reason is None else ():
             self.update(batches)
@@ -95,9 +124,52 @@ class Trainer:
             if reason is not None:
                 break
             if self.save_is_due():
-                self.report()  # weights that are lost are never saved
+                self.report()
                 self.save()
         return reason or "nothing to train on"
+
+    def _take_up(self) -> None:
+        """Let all that moves stand where the progress says."""
+        self.schedule.cuts, self.schedule.waited = self.progress.cuts, self.progress.waited
+        self.guard.row.zero_()  # nothing is saved after an update that was skipped
+        self.sums = self._nothing_seen()
+
+    def rehearse(self) -> None:
+        """The batch that takes most memory, forward and backward, so that what is too long for
+        this machine is known in the first minute. Nothing is learnt from it."""
+        batch = self.feed.largest()
+        self.gradient([batch], max(batch.tokens, 1))
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def go_back(self) -> None:
+        """Take up the last good state again, at half the rate. Raises TrainingError at the last."""
+        lost, lowered = self.progress.position.update, self.progress.lowered + 1
+        if lowered > MOST_CUTS:
+            raise TrainingError(
+                f"the loss is no longer a number at update {lost}, at any rate that was tried",
+                "lower training.optimizer.rate, or set training.optimizer.clip; "
+                "the last checkpoint is intact",
+            )
+        if self.restore() is None:
+            self._begin_anew()
+        self.progress.lowered = lowered
+        self._take_up()
+        self.emit(
+            Warned(
+                f"{IN_A_ROW} updates in a row to update {lost:,} had a loss or gradient that is no "
+                f"number; going back to update {self.progress.position.update:,}, from there on "
+                f"at 1/{2**lowered} of the rate"
+            )
+        )
+
+    @torch.no_grad()
+    def _begin_anew(self) -> None:
+        for name, weight in self._weights().items():
+            weight.copy_(self._first[name])
+        if self.moving_average is not None:
+            self.moving_average.restore(self._weights())
+        self.optimizer.state.clear()
+        self.progress = Progress(data=self.progress.data, batches=self.progress.batches)
 
     def updates(self) -> Iterator[list[Batch]]:
         """The batches of this process, update by update, from the position on."""
@@ -110,32 +182,68 @@ class Trainer:
     def update(self, batches: list[Batch]) -> None:
         """One optimizer update from the micro-batches of this process."""
         position = self.progress.position
-        # Seeded by the position: dropout is the same whether or not the run was interrupted.
-        torch.manual_seed(_mix(self.training.seed, position.update, self.world.rank))
         self.model.train()
         mine = sum(batch.tokens for batch in batches)
-        if self.training.normalise == "tokens":
-            parts = self.world.total(mine)
-        else:
-            parts = self.world.total(sum(batch.sentences for batch in batches))
-        for number, batch in enumerate(batches):
-            batch = batch.to(self.world.device)
-            with self.world.holding(self.objective, last=number + 1 == len(batches)):
-                with self.autocast():
-                    loss, _ = self.objective(batch)
-                # DDP averages gradients over the world; the loss is per part of the whole world.
-                torch.autograd.backward(loss * (self.world.size / parts))
-            self.sums.loss += loss.detach()
-        self.sums.norm += self.clip()
+        counts = mine
+        if self.training.normalise == "sentences":
+            counts = sum(batch.sentences for batch in batches)
+        loss = self.gradient(batches, self.world.total(counts))
+        norm = self.clip()
         self.set_rate()
-        self.optimizer.step()
+        good = self.guard.step(norm)
         self.optimizer.zero_grad(set_to_none=True)
+        self.sums.loss += torch.where(good, loss, 0.0)
+        self.sums.norm += torch.where(good, norm, 0.0)
+        self.sums.counted += mine * good
+        self.sums.made += good
         if self.moving_average is not None:
             self.moving_average.follow(position.update + 1)
         self.sums.tokens += mine
         self.sums.updates += 1
         self.progress.position = position.after_update(self.feed.updates_in(position.epoch))
         self.progress.validated = False
+        if self.world.device.type == "cpu":  # on a GPU at the next report: nothing waits for it
+            self.guard.check()
+
+    def gradient(self, batches: list[Batch], count: int) -> Tensor:
+        """Add up the gradient of micro-batches, the loss per one of `count` tokens or sentences.
+
+        Gives the summed loss. Batches that do not fit into memory are halved, and all is done
+        again: what is added up is the same. Raises TrainingError when that does not help.
+        """
+        try:
+            return self._gradient(batches, count)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        # Out of the handler: what it holds on to takes memory.
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = [half for batch in batches for half in halves(batch)]
+        if self.world.size > 1 or len(parts) == len(batches):
+            raise TrainingError(
+                f"there is not enough memory for {described(batches)}",
+                "lower training.max_tokens, or data.max_length",
+            )
+        self.emit(
+            Warned(f"there is not enough memory for {described(batches)}; they are taken in parts")
+        )
+        return self.gradient(parts, count)
+
+    def _gradient(self, batches: list[Batch], count: int) -> Tensor:
+        # Seeded by the position: dropout is the same whether or not the run was interrupted.
+        update = self.progress.position.update
+        torch.manual_seed(_mix(self.training.seed, update, self.world.rank))
+        # DDP averages gradients over the world; the loss is per count of the whole world.
+        weight = self.world.size / count
+        total = torch.zeros((), device=self.world.device)
+        for number, batch in enumerate(batches):
+            batch = batch.to(self.world.device)
+            with self.world.holding(self.objective, last=number + 1 == len(batches)):
+                with self.autocast():
+                    loss, _ = self.objective(batch)
+                torch.autograd.backward(loss * self.guard.share(loss, batch, weight))
+            total += loss.detach()
+        return total
 
     def clip(self) -> Tensor:
         """Scale the gradient down to the norm `clip` (Pascanu et al. 2013); its norm before."""
@@ -147,7 +255,7 @@ class Trainer:
             self.progress.position.update + 1, self.epochs, self.share_passed()
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * 0.5**self.progress.lowered
 
     def autocast(self) -> AbstractContextManager[object]:
         if self.precision == "float32":
@@ -204,31 +312,37 @@ class Trainer:
         return time.monotonic() - self.sums.since >= REPORT_SECONDS
 
     def report(self) -> None:
-        """Bring the sums to the host and say them. Raises TrainingError if they are not finite."""
+        """Bring the sums to the host and say them. Raises LossLostError when they are no use."""
         sums, self.sums = self.sums, self._nothing_seen()
         if sums.updates == 0:
             return
-        totals = self.world.sum(
-            torch.stack([sums.loss, sums.norm, sums.loss.new_tensor(sums.tokens)])
+        self.guard.check()
+        numbers = torch.stack(
+            [sums.loss, sums.norm, sums.counted, sums.loss.new_tensor(sums.tokens)]
         )
-        loss, norm, tokens = (float(value) for value in totals)
-        update = self.progress.position.update
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise TrainingError(
-                f"the loss is no longer a number at update {update}",
-                "lower training.optimizer.rate, or set training.optimizer.clip; "
-                "the last checkpoint is intact",
+        loss, norm, counted, tokens = self.world.sum(numbers).tolist()
+        made, update = int(sums.made), self.progress.position.update
+        if made < sums.updates:
+            self.progress.skipped += sums.updates - made
+            self.emit(
+                Warned(
+                    f"{sums.updates - made} of {sums.updates} updates to update {update:,} were "
+                    "skipped, their loss or gradient is no number; in all "
+                    f"{self.progress.skipped:,}"
+                )
             )
+        if not made:
+            return
         seconds = self.seconds
         share = self.share_passed()
         self.emit(
             Progressed(
                 update=update,
                 epoch=self.epochs,
-                loss=loss / tokens,
+                loss=loss / counted,
                 tokens_per_second=tokens / max(time.monotonic() - sums.since, 1e-9),
                 rate=float(self.optimizer.param_groups[0]["lr"]),
-                gradient_norm=norm / sums.updates / self.world.size,
+                gradient_norm=norm / made / self.world.size,
                 seconds=seconds,
                 remaining=seconds * (1 - share) / share if share else None,
             )
@@ -264,7 +378,9 @@ class Trainer:
         value = -judgement.loss if metric == "loss" else judgement.scores[metric]
         before = self.progress.best_value
         lowest = self.progress.best_scores.get("loss", math.inf)
-        best = before is None or (value, -judgement.loss) > (before, -lowest)
+        best = math.isfinite(judgement.loss) and (
+            before is None or (value, -judgement.loss) > (before, -lowest)
+        )
         if best:
             self.progress.best_value = value
             self.progress.best_update = self.progress.position.update
@@ -298,20 +414,30 @@ class Trainer:
         return self.world.agree(time.monotonic() - self.saved >= SAVE_SECONDS)
 
     def save(self) -> None:
-        """Write a checkpoint from which the same command goes on."""
+        """Write a checkpoint from which the same command goes on.
+
+        None is written of weights that are no numbers, nor after an update that was skipped: the
+        one before is the last good state then.
+        """
+        self.saved = time.monotonic()
+        if not self.guard.sound():
+            return
         self.progress.seconds = self.seconds
         if self.world.leads:
-            weights, trained = weights_of(self.model), None
+            weights, trained = self._weights(), None
             if self.moving_average is not None:
                 weights, trained = {**weights, **self.moving_average.mean}, weights
             path = self.checkpoints.save(weights, self.optimizer, self.progress, trained)
             self.emit(Saved(self.progress.position.update, path))
-        self.saved = time.monotonic()
         self.world.wait()
+        self._first = {}
+
+    def _weights(self) -> dict[str, Tensor]:
+        return weights_of(self.model)
 
     def _nothing_seen(self) -> Sums:
-        zero = torch.zeros(2, dtype=torch.float32, device=self.world.device)
-        return Sums(zero[0], zero[1], since=time.monotonic())
+        loss, norm, counted, made = torch.zeros(4, device=self.world.device)
+        return Sums(loss, norm, counted, made, since=time.monotonic())
 
 
 def weights_of(model: Seq2Seq) -> dict[str, Tensor]:

@@ -1,14 +1,16 @@
 """Checkpoints survive a process that is killed at any moment."""
 
+import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load
 
-from mtkit.errors import TrainingError
-from mtkit.training.checkpoint import Checkpoints, Progress, write_text
+from mtkit.errors import ModelError, TrainingError
+from mtkit.training.checkpoint import Checkpoints, Progress, check, read_progress, write_text
 from mtkit.training.optimizer import Position
 
 
@@ -106,3 +108,39 @@ def test_text_is_replaced_by_a_rename(tmp_path: Path) -> None:
         assert held.read() == "one"
     assert (tmp_path / "a.json").read_text() == "two"
     assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "progress.json"])
+def test_one_altered_byte_is_recognised(tmp_path: Path, name: str) -> None:
+    path = save(Checkpoints(tmp_path, keep=1), 1)
+    check(path)
+    content = bytearray((path / name).read_bytes())
+    # In the file of weights a value, in the text a digit of the seconds.
+    place = content.index(b'"seconds": 0') + 11 if name.endswith("json") else len(content) - 1
+    content[place] ^= 1
+    (path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=r"torn or altered|damaged"):
+        check(path)
+
+
+def test_checkpoint_of_before_there_were_digests_is_read(tmp_path: Path) -> None:
+    path = save(Checkpoints(tmp_path, keep=1), 7)
+    table = json.loads((path / "progress.json").read_text())
+    del table["digest"], table["files"]
+    (path / "progress.json").write_text(json.dumps(table))
+    check(path)
+    assert read_progress(path).position == Position(7)
+
+
+def test_file_size_limit_leaves_the_checkpoint_before_and_no_rest(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    save(checkpoints, 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(TrainingError, match="cannot be written"):
+            save(checkpoints, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert names(tmp_path) == ["000000001"]
+    check(tmp_path / "000000001")

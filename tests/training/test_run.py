@@ -26,6 +26,7 @@ from mtkit.training.events import (
     Saved,
     Started,
     Validated,
+    Warned,
 )
 
 RECIPE = """
@@ -238,16 +239,22 @@ def test_crashed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     assert same_bits(weights(whole), weights(run))
 
 
-def test_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", [True, False])
+def test_damaged_checkpoint_is_passed_over(tmp_path: Path, torn: bool) -> None:
     recipe = Recipe.parse(RECIPE)
     whole = train(recipe, tmp_path / "run")
     expected = weights(whole)
     (whole / "finished.json").unlink()
-    newest = sorted((whole / "checkpoints").iterdir())[-1]
-    (newest / "weights.safetensors").write_bytes(b"torn")
+    newest = sorted((whole / "checkpoints").iterdir())[-1] / "weights.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-1] ^= 1
+    newest.write_bytes(b"torn" if torn else content)
     events: list[Event] = []
     train(recipe, whole, listeners=[events.append])
     assert next(event for event in events if isinstance(event, Started)).resumed_at == 16
+    (warned,) = (event.message for event in events if isinstance(event, Warned))
+    assert str(newest) in warned
+    assert warned.endswith("the checkpoint before it is used")
     assert same_bits(weights(whole), expected)
 
 
