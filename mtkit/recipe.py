@@ -21,7 +21,16 @@ from mtkit.errors import RecipeError
 class Section(pydantic.BaseModel):
     """A table of the recipe: frozen, and closed to unknown keys."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, table: object) -> object:
+        for key, value in table.items() if isinstance(table, Mapping) else ():
+            field = cls.model_fields.get(key)
+            if isinstance(value, bool) and field and field.annotation in (int, float):
+                raise ValueError(f"{key} = {str(value).lower()} is no number; give a number")
+        return table
 
 
 class DataSection(Section):

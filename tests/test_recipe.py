@@ -1,5 +1,6 @@
 """Recipes: read, changed, checked and written back, and what is said of the wrong ones."""
 
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -386,3 +387,18 @@ def test_recipe_load_names_the_file_in_errors(tmp_path: Path) -> None:
     path.write_text("[search]\nbean = 3")
     with pytest.raises(RecipeError, match=r"x\.toml: unknown key search\.bean"):
         Recipe.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("training.max_tokens=true", "training: max_tokens = true is no number"),
+        ("training.optimizer.rate=false", "training.optimizer: rate = false is no number"),
+        ("training.optimizer.rate=inf", "training.optimizer.rate = inf: "),
+        ("training.minutes=nan", "training.minutes = nan: "),
+    ],
+)
+def test_what_is_no_number_is_refused_as_one(change: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        Recipe().changed([change])
+    assert Recipe().changed(["data.streaming=true"]).data.streaming
