@@ -87,6 +87,10 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.training.events import Warned as Warned
     from mtkit.training.picture import plot_curves as plot_curves
     from mtkit.training.run import train as train
+    from mtkit.training.trial import Resumption as Resumption
+    from mtkit.training.trial import RunPlan as RunPlan
+    from mtkit.training.trial import plan_run as plan_run
+    from mtkit.training.trial import verify_resume as verify_resume
 
 __version__ = "0.1.0"
 
@@ -123,6 +127,8 @@ _HOME = {
     "Recipe": "mtkit.recipe",
     "RecipeError": "mtkit.errors",
     "Request": "mtkit.decoding.requests",
+    "Resumption": "mtkit.training.trial",
+    "RunPlan": "mtkit.training.trial",
     "Sample": "mtkit.training.events",
     "Saved": "mtkit.training.events",
     "Score": "mtkit.metrics",
@@ -160,6 +166,7 @@ _HOME = {
     "parse_request": "mtkit.decoding.requests",
     "pharaoh": "mtkit.decoding.alignment",
     "plot_curves": "mtkit.training.picture",
+    "plan_run": "mtkit.training.trial",
     "prepare": "mtkit.data.prepare",
     "read_lines": "mtkit.data.corpus",
     "save": "mtkit.model_dir",
@@ -171,6 +178,7 @@ _HOME = {
     "train": "mtkit.training.run",
     "write_comparison": "mtkit.analysis.pages",
     "write_ladder": "mtkit.analysis.pages",
+    "verify_resume": "mtkit.training.trial",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -94,6 +94,24 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            metavar="",
+            help="Say what the run would take, by a few updates; write nothing.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
+    verify_resume: Annotated[
+        bool,
+        typer.Option(
+            "--verify-resume",
+            metavar="",
+            help="Prove here that a stopped run goes on exactly; leave nothing behind.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Annotated[
@@ -115,6 +133,11 @@ def train(
         raise UsageError("a recipe brings its own model, a preset another", "leave --preset out")
     else:
         loaded = from_recipe(recipe, corpora, changes or [])
+    if plan or verify_resume:
+        from mtkit.cli import trial
+
+        (trial.plan if plan else trial.verify)(loaded, device=device, as_json=as_json)
+        return
     folder = output or default_output(recipe, loaded)
     if not output and not quiet:
         say(f"the run goes to {folder}")
@@ -211,6 +234,10 @@ def corpus_name(source: Path | None, target: Path | None) -> str:
             raise UsageError(f"{path}: no such file", "--source and --target name two text files")
         if any(mark in str(path) for mark in "{},"):
             raise UsageError(f"{path}: a name of two files cannot hold braces or commas")
+    if source.samefile(target):
+        raise UsageError(
+            f"{source} is both --source and --target", "name the file of the translations"
+        )
     ours, theirs = str(source).split("."), str(target).split(".")
     differing = [n for n, pair in enumerate(zip(ours, theirs, strict=False)) if len(set(pair)) > 1]
     if len(ours) == len(theirs) and len(differing) == 1 and "/" not in ours[differing[0]]:

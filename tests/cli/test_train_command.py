@@ -147,6 +147,39 @@ def test_two_files_have_one_name(
     assert len(list(mtkit.open_corpus(name))) == 1
 
 
+def test_one_file_is_no_translation_of_itself(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "a.de").write_text("eins\n")
+    (tmp_path / "b.de").symlink_to(tmp_path / "a.de")
+    done = call("train", "--source", tmp_path / "a.de", "--target", tmp_path / "b.de")
+    assert done.code == 2
+    assert f"{tmp_path}/a.de is both --source and --target" in done.err
+
+
+def test_plan_and_proof_leave_nothing_behind(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    command = ["train", *CORPORA, "-o", here / "run", *SMALL, "--set", "training.updates=5000"]
+    command += ["--set", "training.epochs=0", "--set", "training.minutes=0"]
+    done = call(*command, "--plan", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["updates"] == 5000
+    assert found["seconds"] == pytest.approx(5000 * found["seconds_per_update"])
+    assert found["memory"] > 10**8
+    told = call(*command, "--plan").out.split("\n")
+    assert [line.split("  ")[0] for line in told[:-1]] == [
+        "parameters", "an epoch", "speed", "the run", "memory", "disk",
+    ]  # fmt: skip
+    proved = call(*command, "--verify-resume")
+    assert proved.code == 0, proved.err
+    assert proved.out == "weights   the same\nlosses    the same\nbatches   the same\n"
+    assert "a run stopped after 10 of 20 updates goes on, exactly" in proved.err
+    assert list(here.iterdir()) == []
+
+
 def test_default_output_is_named_after_the_recipe(tmp_path: Path) -> None:
     recipe = mtkit.Recipe.from_table({"data": {"source_language": "de", "target_language": "en"}})
     assert train.default_output("phrasebook-ko-en-quickstart", recipe) == Path(

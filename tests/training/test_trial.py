@@ -1,0 +1,44 @@
+"""A plan is of the run it is a plan of; the proof of resumption can fail."""
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtkit import Recipe, plan_run, train, verify_resume
+from mtkit.training import trainer
+from tests.training.test_run import RECIPE
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTKIT_CACHE", str(tmp_path_factory.getbasetemp() / "mtkit-cache"))
+
+
+def test_plan_says_what_the_run_then_takes(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE).changed(["training.keep=2"])
+    plan = plan_run(recipe, device="cpu")
+    run = train(recipe, tmp_path / "run", device="cpu")
+    assert plan.updates == 24
+    assert plan.updates_per_epoch == plan.batches_per_epoch
+    assert plan.tokens_per_second > 0
+    assert set(plan.parameters) >= {"encoder", "decoder"}
+    files = [Path(folder) / name for folder, _, names in os.walk(run) for name in names]
+    tensors = sum(file.stat().st_size for file in files if file.suffix == ".safetensors")
+    assert tensors < plan.disk < 3 * tensors
+
+
+def test_resumption_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe.parse(RECIPE).changed(
+        ["tokenizer.sampling=0.1", "training.accumulation=2", "training.ema=0.9"]
+    )
+    assert verify_resume(recipe, device="cpu", updates=8).exact
+
+    count = itertools.count()
+    monkeypatch.setattr(trainer, "_mix", lambda seed, update, rank: next(count))
+    found = verify_resume(Recipe.parse(RECIPE), device="cpu", updates=8)
+    assert (found.weights, found.losses, found.batches) == (False, False, True)
+    assert not found.exact
+    assert torch.is_grad_enabled()
