@@ -1,0 +1,123 @@
+"""What ten million pairs cost: seconds and memory of their preparation, and of the first updates.
+
+The pairs are those of two files of lines, repeated and numbered so that no two are alike:
+
+    python tests/bench/ten_million.py train.de.gz train.en.gz --folder /somewhere/with/8/GB
+
+Each step runs in a process of its own, whose largest resident memory is told. Pages of mapped
+files count in it although the system may take them back at any time, so the memory that is the
+process' own (anonymous) stands beside it.
+"""
+
+import argparse
+import gzip
+import itertools
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+RECIPE = """
+[data]
+train = ["{folder}/pairs.tsv"]
+[tokenizer]
+vocabulary = 8000
+sample_lines = 200000
+[training]
+updates = {updates}
+max_tokens = 4096
+[validation]
+every = {updates}
+sentences = 20
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--pairs", type=int, default=10_000_000)
+    parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--step", choices=("prepare", "train", "idle"))
+    given = parser.parse_args()
+    recipe = RECIPE.format(folder=given.folder, updates=given.updates)
+    if given.step:
+        print(json.dumps(measured(given.step, recipe, given.folder)))
+        return
+    given.folder.mkdir(parents=True, exist_ok=True)
+    write(given)
+    environment = {**os.environ, "MTKIT_CACHE": str(given.folder / "cache")}
+    for step in ("idle", "prepare", "train"):
+        done = subprocess.run(
+            [sys.executable, __file__, *sys.argv[1:], "--step", step],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        print(step, done.stdout.strip().split("\n")[-1], flush=True)
+
+
+def write(given: argparse.Namespace) -> None:
+    """The corpus, unless it lies there already."""
+    path = given.folder / "pairs.tsv"
+    if path.exists():
+        return
+    sides = []
+    for name in (given.source, given.target):
+        with (gzip.open if name.suffix == ".gz" else open)(name, "rt", encoding="utf-8") as lines:
+            sides.append([line.strip().replace("\t", " ") for line in lines])
+    pairs = itertools.cycle(zip(*sides, strict=True))
+    with path.open("w", encoding="utf-8") as out:
+        for number, (source, target) in enumerate(itertools.islice(pairs, given.pairs), 1):
+            out.write(f"{number} {source}\t{number} {target}\n")
+
+
+def measured(step: str, text: str, folder: Path) -> dict[str, float]:
+    """Carry out one step: its seconds and the memory that it took, in GB."""
+    import mtkit
+
+    recipe = mtkit.Recipe.parse(text)
+    own, seconds = [0.0], {"start": 0.0}
+    threading.Thread(target=watch, args=(own,), daemon=True).start()
+    began = time.monotonic()
+
+    def listen(event: object) -> None:
+        if isinstance(event, mtkit.Started):
+            seconds["start"] = time.monotonic() - began
+
+    found = {}
+    if step == "prepare":
+        data = mtkit.prepare(recipe)
+        found["pairs_per_second"] = round(len(data.train) / (time.monotonic() - began))
+    elif step == "train":
+        mtkit.train(recipe, folder / f"run-{time.time():.0f}", device="cpu", listeners=[listen])
+        found["seconds_to_first_update"] = round(seconds["start"], 1)
+    else:
+        import torch
+
+        torch.zeros(1)
+    return {
+        "seconds": round(time.monotonic() - began, 1),
+        **found,
+        "largest_resident_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "largest_own_gb": own[0],
+    }
+
+
+def watch(own: list[float]) -> None:
+    """Keep the largest anonymous memory of this process."""
+    while True:
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").split("\n"):
+            if line.startswith("RssAnon"):
+                own[0] = max(own[0], int(line.split()[1]) / 2**20)
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main()
