@@ -176,9 +176,9 @@ _HOME = {
     "score_pairs": "mtkit.decoding.scoring",
     "selftest": "mtkit.decoding.selftest",
     "train": "mtkit.training.run",
+    "verify_resume": "mtkit.training.trial",
     "write_comparison": "mtkit.analysis.pages",
     "write_ladder": "mtkit.analysis.pages",
-    "verify_resume": "mtkit.training.trial",
 }
 
 __all__ = [*_HOME, "__version__"]
