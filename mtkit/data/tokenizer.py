@@ -8,7 +8,6 @@ Korean ㅋㅋ into syllable fragments, … into three full stops and ½ into 1�
 import hashlib
 import io
 import re
-import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Self
 
 import sentencepiece
 
+from mtkit.data.sampling import Sampler
 from mtkit.errors import DataError, ModelError, RecipeError
 from mtkit.recipe import TokenizerSection
 from mtkit.symbols import BOS, EOS, PAD, PIECES, UNK
@@ -29,7 +29,6 @@ _LONGEST_LINE = 1 << 30  # SentencePiece leaves out longer lines without a word;
 
 _AWKWARD = re.compile("[\t\n\v\f\r▁\ud800-\udfff]")
 _LINE_SPACE = re.compile("[\t\n\v\f\r]")
-_sampling = threading.Lock()  # the seed of SentencePiece's generator belongs to the process
 
 
 def normalise(text: str) -> str:
@@ -47,6 +46,7 @@ class Tokenizer:
 
     def __init__(self, model: bytes, name: str = "tokenizer") -> None:
         self._model = model
+        self._samplers: dict[float, Sampler] = {}
         try:
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
         except (RuntimeError, ValueError, TypeError):
@@ -126,23 +126,15 @@ class Tokenizer:
 
         With `sampling`, a random segmentation: BPE-dropout of that probability (Provilkov et al.
         2020), or of a unigram model one drawn with that alpha (Kudo 2018); the same lines and the
-        same seed give the same one.
+        same seed give the same one, in every process.
         """
         texts = [_clean(line) for line in lines]
         if not sampling:
             return self._list(self._pieces.encode(texts, out_type=int))
-        with _sampling:
-            sentencepiece.set_random_generator_seed(seed)
-            # One thread: which line falls to which generator must not depend on the machine.
-            ids = self._pieces.encode(
-                texts,
-                out_type=int,
-                enable_sampling=True,
-                alpha=sampling,
-                nbest_size=-1,
-                num_threads=1,
-            )
-        return self._list(ids)
+        sampler = self._samplers.get(sampling)
+        if sampler is None:
+            sampler = self._samplers[sampling] = Sampler(self._pieces, sampling)
+        return sampler.encode(texts, seed)
 
     def encode_pieces(self, lines: Sequence[str]) -> list[list[str]]:
         """The same as `encode`, as written in the vocabulary (▁ is a space)."""
