@@ -91,7 +91,7 @@ def _over(
     """A claim over all seeds: one that a seed denies is not reproduced."""
     found = [judged for seed in seeds if (judged := rule(seed)) is not None]
     if not found:
-        return Claim(number, claim, "its rungs were not trained", "not measured")
+        return Claim(number, claim, "its rungs were not trained, or learned nothing", "not measured")
     agreed = all(holds for _, holds in found)
     words = " | ".join(text for text, _ in found)
     return Claim(number, claim, words, "reproduced" if agreed else "not reproduced")
@@ -141,9 +141,8 @@ def _falling(found: Found) -> Judged:
         return None
     shares = {name: kept(found[name].bins) for name in [*context, *attention]}
     first, last = found[context[0]].bins[0].label, found[context[0]].bins[-1].label
-    silent = [name for name, share in shares.items() if not isfinite(share)]
-    if silent:
-        return f"BLEU of the shortest sentences is 0: {', '.join(silent)}", False
+    if not all(map(isfinite, shares.values())):
+        return None  # a model that learned nothing has nothing to lose with length
     words = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     holds = max(shares[n] for n in context) < min(shares[n] for n in attention)
     return f"BLEU at {last} words as a share of that at {first}: {words}", holds
@@ -199,6 +198,8 @@ def _negated(found: Found) -> Judged:
         return None
     last = {name: item.negation[-1] for name, item in found.items() if item.negation}
     words = ", ".join(f"{name} {accuracy:.0%}" for name, (_, _, accuracy) in last.items())
+    if max(last[name][2] for name in attention) <= 0.5:
+        return None  # no better than a coin: nothing was learned that could be compared
     label, count, least = last["rnn"]
     text = f"balanced accuracy of don't, {label} words ({count} negated commands): {words}"
     return text, all(last[name][2] > least for name in attention)

@@ -1,0 +1,59 @@
+"""Processes that `torchrun` starts: when one dies all end, start again and go on exactly."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from test_run import RECIPE, same_bits, weights
+
+# The leader kills the other process when update 10 is told, in the first sitting only.
+PROGRAM = """
+import os, signal, sys, time
+from pathlib import Path
+from mtkit import Progressed, Recipe, train
+
+folder, deadly = Path(sys.argv[1]), sys.argv[2] == "deadly"
+(folder / f"pid{os.environ['RANK']}").write_text(str(os.getpid()))
+first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+
+def kill(event):
+    if deadly and first and isinstance(event, Progressed) and event.update == 10:
+        os.kill(int((folder / "pid1").read_text()), signal.SIGKILL)
+
+train(Recipe.load(folder / "recipe.toml"), folder / "run", device="cpu", listeners=[kill])
+"""
+
+
+@pytest.mark.slow
+def test_run_whose_process_was_killed_is_restarted_and_ends_the_same(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    errors = {}
+    for name in ("peaceful", "deadly"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "recipe.toml").write_text(RECIPE)
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        command = [*launcher, "--max-restarts=1", str(tmp_path / "program.py"), str(folder), name]
+        done = subprocess.run(
+            [sys.executable, *command],
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "MTKIT_CACHE": str(tmp_path_factory.getbasetemp() / "mtkit-cache"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        errors[name] = done.stderr
+    assert "restart" in errors["deadly"]
+    starts = (tmp_path / "deadly" / "run" / "log.jsonl").read_text().count('"event": "started"')
+    assert starts == 2
+    assert same_bits(weights(tmp_path / "peaceful" / "run"), weights(tmp_path / "deadly" / "run"))
