@@ -91,7 +91,9 @@ def _over(
     """A claim over all seeds: one that a seed denies is not reproduced."""
     found = [judged for seed in seeds if (judged := rule(seed)) is not None]
     if not found:
-        return Claim(number, claim, "its rungs were not trained, or learned nothing", "not measured")
+        return Claim(
+            number, claim, "its rungs were not trained, or learned nothing", "not measured"
+        )
     agreed = all(holds for _, holds in found)
     words = " | ".join(text for text, _ in found)
     return Claim(number, claim, words, "reproduced" if agreed else "not reproduced")

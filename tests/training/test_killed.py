@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from test_run import RECIPE, same_bits, weights
 
 KILLS = 25

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from test_run import RECIPE, same_bits, weights
 
 # The leader kills the other process when update 10 is told, in the first sitting only.
