@@ -9,6 +9,8 @@ from typing import Self, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from mtkit.errors import UsageError
@@ -47,7 +49,9 @@ class World:
             torch.cuda.set_device(chosen)
         if size > 1 and not dist.is_initialized():
             backend = "nccl" if chosen.type == "cuda" else "gloo"
-            dist.init_process_group(backend, timeout=_PATIENCE)
+            dist.init_process_group(
+                backend, store=_meeting_place(), rank=rank, world_size=size, timeout=_PATIENCE
+            )
         return cls(size, rank, chosen)
 
     @property
@@ -115,6 +119,15 @@ class World:
         """Part from the other processes."""
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _meeting_place() -> Store:
+    """Where processes tell one another their addresses: anew for every restart by `torchrun`,
+
+    else one might call at the address of a process that has died.
+    """
+    store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    return PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def choose_device(name: str) -> torch.device:
