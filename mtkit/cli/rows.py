@@ -47,8 +47,10 @@ class Rows:
 class Records(Rows):
     """JSON Lines both ways: every record comes out again, with its translation or its error."""
 
-    def __init__(self) -> None:
+    def __init__(self, constrains: bool = True) -> None:
+        """`constrains`: whether the search of this call can meet a line's constraints."""
         super().__init__(as_json=True)
+        self._constrains = constrains
         self._records: dict[int, Mapping[str, object]] = {}
 
     def asked(self, number: int, line: str) -> "str | Request":
@@ -56,6 +58,11 @@ class Records(Rows):
 
         try:
             request, self._records[number] = mtkit.parse_request(line)
+            if request.constraints and not self._constrains:
+                raise DataError(
+                    "constraints are met by beam search, not by samples or groups",
+                    "--search temperature=0 --search groups=1",
+                )
         except DataError as error:
             self._records[number] = {"line": number, "error": error.message, "hint": error.hint}
             return ""

@@ -200,7 +200,8 @@ def translate(
         translator.tag = translator.tag if tag is None else tag
         notes = Notes(translator.max_source_length, quiet=quiet or share.rank > 0)
         plain = Rows(options.n_best, scores, as_json, options.alignment)
-        rows = Records() if json_lines else plain
+        constrains = not options.sampled and options.groups == 1
+        rows = Records(constrains) if json_lines else plain
         groups = read(files or [])
         for done in translated(translator, groups, notes, rows, lines):
             sinks[0].write(rows(done.number, done.translation))
