@@ -119,7 +119,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _reworded(error: typer.TyperException, arguments: Sequence[str]) -> tuple[str, str]:
     """Typer's own message as our sentence, and what to do about it."""
-    sentence, _, guess = error.format_message().partition(". Did you mean ")
+    said = error.format_message().replace("Value error, ", "")  # the name of an exception
+    sentence, _, guess = said.partition(". Did you mean ")
     if not guess:
         sentence, _, guess = sentence.partition(" Did you mean: ")
     sentence = sentence.rstrip(". ") or "the command is not complete"

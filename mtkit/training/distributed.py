@@ -122,9 +122,10 @@ class World:
 
 
 def _meeting_place() -> Store:
-    """Where processes tell one another their addresses: anew for every restart by `torchrun`,
+    """Where the processes of a run tell one another their addresses.
 
-    else one might call at the address of a process that has died.
+    Every restart by `torchrun` has a place of its own: else a process might call at the address of
+    one that has died.
     """
     store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
     return PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)

@@ -33,7 +33,7 @@ general attention, dropout 0.2, 4,096 tokens a batch, bfloat16, 2 threads, 12 up
 tokens/s with input feeding and 3,691 without.
 
 Before the logits were made and left piece by piece, and with a float32 residual stream, bfloat16
-ran at 4,194 (2.6 GB of memory; now 1.6 GB).
+ran at 4,194 (2.4 GB of memory; now 1.6 GB).
 """
 
 import argparse
