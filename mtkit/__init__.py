@@ -48,8 +48,8 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.decoding.search import beam_search as beam_search
     from mtkit.decoding.selftest import Check as Check
     from mtkit.decoding.selftest import selftest as selftest
-    from mtkit.decoding.translator import Alternative as Alternative
-    from mtkit.decoding.translator import Translation as Translation
+    from mtkit.decoding.translation import Alternative as Alternative
+    from mtkit.decoding.translation import Translation as Translation
     from mtkit.decoding.translator import Translator as Translator
     from mtkit.errors import DataError as DataError
     from mtkit.errors import ModelError as ModelError
@@ -95,7 +95,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
 __version__ = "0.1.0"
 
 _HOME = {
-    "Alternative": "mtkit.decoding.translator",
+    "Alternative": "mtkit.decoding.translation",
     "Agreement": "mtkit.decoding.export",
     "AttentionMaps": "mtkit.analysis.attention",
     "Bin": "mtkit.analysis.length",
@@ -139,7 +139,7 @@ _HOME = {
     "Tokenizer": "mtkit.data.tokenizer",
     "TokenizerSection": "mtkit.recipe",
     "TrainingError": "mtkit.errors",
-    "Translation": "mtkit.decoding.translator",
+    "Translation": "mtkit.decoding.translation",
     "Translator": "mtkit.decoding.translator",
     "UsageError": "mtkit.errors",
     "Validated": "mtkit.training.events",

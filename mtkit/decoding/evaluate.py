@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from mtkit.data.corpus import Pair
-from mtkit.decoding.translator import Translation, Translator
+from mtkit.decoding.translation import Translation
+from mtkit.decoding.translator import Translator
 from mtkit.metrics import METRICS, Score, score
 
 

@@ -18,7 +18,8 @@ from torch import nn
 
 from mtkit.data.tags import with_tag
 from mtkit.decoding.options import SearchOptions
-from mtkit.decoding.translator import Codec, Translator
+from mtkit.decoding.translation import Codec
+from mtkit.decoding.translator import Translator
 from mtkit.errors import ModelError, UsageError
 from mtkit.metrics import Score, score
 from mtkit.model_dir import LoadedModel

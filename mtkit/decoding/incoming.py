@@ -2,17 +2,13 @@
 
 import re
 import select
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Protocol
 
 _CHUNK = 1 << 16
 _BOM = b"\xef\xbb\xbf"
 _FIRST_WINDOW = 256
 _UNUSABLE = re.compile("[\ud800-\udfff\0]")
-# Where a sentence ends: closing quotes and brackets belong to it, and so does the space behind it.
-_SENTENCE_END = re.compile(r"""[.!?…]+["'”’»)\]]*\s+|[。！？｡]+[”’」』）]*\s*""")
-_SPACE = re.compile(r"\s+")
 
 
 class ByteStream(Protocol):
@@ -73,39 +69,3 @@ def _more_is_there(stream: ByteStream) -> bool:
         return bool(select.select([stream.fileno()], [], [], 0)[0])
     except (OSError, ValueError):
         return False
-
-
-def split_line(
-    text: str, encode: Callable[[Sequence[str]], list[list[int]]], longest: int
-) -> list[list[int]]:
-    """The line's tokens in pieces of at most `longest`, none of them lost.
-
-    Cut in the middle as far as may be: at the end of a sentence, else at a space, else between two
-    tokens.
-    """
-    (tokens,) = encode([text])
-    if len(tokens) <= longest:
-        return [tokens] if tokens else []
-    cut = _nearest(_SENTENCE_END, text) or _nearest(_SPACE, text)
-    if cut is None:
-        count = -(-len(tokens) // longest)
-        ends = [len(tokens) * index // count for index in range(count + 1)]
-        return [tokens[start:end] for start, end in pairwise(ends)]
-    return split_line(text[:cut], encode, longest) + split_line(text[cut:], encode, longest)
-
-
-def holds_long_sentence(
-    text: str, encode: Callable[[Sequence[str]], list[list[int]]], longest: int
-) -> bool:
-    """Whether a single sentence of the text has more tokens than `longest`."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    sentences = [text[start:end] for start, end in pairwise([0, *ends, len(text)])]
-    return any(len(tokens) > longest for tokens in encode(sentences))
-
-
-def _nearest(pattern: re.Pattern[str], text: str) -> int | None:
-    """The end of the match nearest to the middle that leaves text on both sides, or None."""
-    first, last = len(text) - len(text.lstrip()), len(text.rstrip())
-    ends = (match.end() for match in pattern.finditer(text))
-    inside = (end for end in ends if first < end < last)
-    return min(inside, key=lambda end: abs(2 * end - len(text)), default=None)

@@ -2,7 +2,7 @@
 
 import re
 
-from mtkit.decoding.translator import Translation
+from mtkit.decoding.translation import Translation
 
 # The same three characters or more, a letter among them, four times in a row.
 _LOOP = re.compile(r"(?=\S*\w)(.{3,60}?)\1{3}")

@@ -11,7 +11,8 @@ from mtkit.decoding.export import Exported, export
 from mtkit.decoding.hypotheses import Hypothesis
 from mtkit.decoding.options import SearchOptions
 from mtkit.decoding.search import beam_search
-from mtkit.decoding.translator import Translation, Translator
+from mtkit.decoding.translation import Translation
+from mtkit.decoding.translator import Translator
 from mtkit.errors import MTKitError
 from mtkit.model_dir import LoadedModel, load
 from mtkit.models.seq2seq import Seq2Seq

@@ -1,27 +1,24 @@
 """Text in, text out: one translation for every line, in order, always."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Self
 
 import torch
 
 from mtkit.allocator import keep_freed_memory
 from mtkit.data.tags import with_tag
-from mtkit.decoding.alignment import Links, links, without_unknown, words
 from mtkit.decoding.demands import Demand
 from mtkit.decoding.hypotheses import Hypothesis
-from mtkit.decoding.incoming import holds_long_sentence, split_line, usable
-from mtkit.decoding.mbr import by_utility
 from mtkit.decoding.options import SearchOptions
 from mtkit.decoding.requests import Request, offending
 from mtkit.decoding.search import beam_search
+from mtkit.decoding.sentences import Sentence, planned
+from mtkit.decoding.translation import Codec, Translation, Writer
 from mtkit.decoding.workers import Batch, Workers, processors
 from mtkit.errors import ModelError, UsageError
-from mtkit.metrics import utility
 from mtkit.models import precision as numbers
 from mtkit.models.ensemble import Ensemble
 from mtkit.models.seq2seq import Seq2Seq
@@ -31,71 +28,6 @@ _WINDOW = 4096
 _FIRST_WINDOW = 256
 # Searches of a line for a translation without what is forbidden.
 _ROUNDS = 20
-# What a model can spell through bytes, and what would break the output's lines or a terminal.
-_BREAKS = re.compile(r"[\r\n\0]+")
-
-
-class Codec(Protocol):
-    """The part of a tokenizer that translation needs."""
-
-    def encode(self, lines: Sequence[str]) -> list[list[int]]: ...
-    def encode_pieces(self, lines: Sequence[str]) -> list[list[str]]: ...
-    def piece(self, token: int) -> str: ...
-    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]: ...
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """One of the n best translations of a line."""
-
-    text: str
-    score: float
-    log_probability: float
-    tokens: int
-    pieces: tuple[str, ...] = ()  # with token_scores: the target's, an EOS for each part included
-    token_scores: tuple[float, ...] = ()  # log-probability of each of them
-    alignment: Links = ()  # on request: (source word, target word), from 0
-    attention: tuple[tuple[float, ...], ...] = ()  # on request: [T, S], of a line in one piece
-
-
-@dataclass(frozen=True)
-class Translation:
-    """What became of one line."""
-
-    text: str
-    score: float  # log-probability / ((5 + length) / 6)^alpha, EOS counted
-    log_probability: float
-    tokens: int  # of the target, EOS not counted
-    source_tokens: int
-    # empty: nothing to translate; split: in pieces; over-long: a sentence of it was cut for that
-    status: Literal["ok", "empty", "split", "over-long"]
-    repaired: bool = False  # characters that no model can read became U+FFFD
-    alternatives: tuple[Alternative, ...] = ()  # the n best, this one first; () without n-best
-    pieces: tuple[str, ...] = ()  # these four are of the best alternative
-    token_scores: tuple[float, ...] = ()
-    alignment: Links = ()
-    attention: tuple[tuple[float, ...], ...] = ()
-    unmet: tuple[str, ...] = ()  # what was asked for and is not so: phrases missing, or there
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A line of a window and the places of its pieces."""
-
-    pieces: range
-    repaired: bool
-    cut: bool  # a sentence was longer than the model takes
-    request: Request
-    options: SearchOptions
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """What is searched for: a sentence, how, and what its target is asked to be."""
-
-    tokens: list[int]
-    options: SearchOptions
-    request: Request
 
 
 class Translator:
@@ -204,38 +136,23 @@ class Translator:
             yield from self.translate(group)
             size = min(2 * size, window)
 
-    def _translate(self, lines: Sequence[str | Request]) -> list[Translation]:
-        requests = [self._asked(line) for line in lines]
-        readable = [usable(request.source) for request in requests]
-        encoded = self.encode(readable)
-        pieces: list[_Piece] = []
-        plan: list[_Line] = []
-        for request, text, tokens in zip(requests, readable, encoded, strict=True):
-            first, cut = len(pieces), False
-            options = self._options_of(request)
-            if len(tokens) > self.max_source_length:
-                parts = split_line(text, self.encode, self.max_source_length)
-                cut = holds_long_sentence(text, self.encode, self.max_source_length)
-                asked = spread(request, len(parts))
-                pieces += [
-                    _Piece(part, options, wish) for part, wish in zip(parts, asked, strict=True)
-                ]
-            elif tokens and not text.isspace():
-                pieces.append(_Piece(tokens, options, request))
-            repaired = text != request.source
-            plan.append(_Line(range(first, len(pieces)), repaired, cut, request, options))
-        found = self._search(pieces)
-        ranked = [item for piece in found for item in piece]
-        texts = iter(self.target_tokenizer.decode([item.tokens for item in ranked]))
-        best = [[(item, next(texts)) for item in piece] for piece in found]
-        return [
-            self._assemble(line, text, pieces, best)
-            for line, text in zip(plan, readable, strict=True)
-        ]
+    def close(self) -> None:
+        """End the processes that searched, if there were any."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The source ids of each text, without EOS; the tag stands before them."""
         return self.source_tokenizer.encode([with_tag(self.tag, text) for text in texts])
+
+    def _translate(self, lines: Sequence[str | Request]) -> list[Translation]:
+        requests = [self._asked(line) for line in lines]
+        options = [self._options_of(request) for request in requests]
+        plan = planned(requests, options, self.encode, self.max_source_length)
+        found = self._search([sentence for line in plan for sentence in line.sentences])
+        tokenizers = self.source_tokenizer, self.target_tokenizer
+        return Writer(*tokenizers, self.tag, self.options).translations(plan, found)
 
     def _asked(self, line: str | Request) -> Request:
         """The line as a request, the phrases that are forbidden to all included."""
@@ -256,22 +173,56 @@ class Translator:
             )
         return options
 
-    def _search(self, pieces: Sequence[_Piece]) -> list[list[Hypothesis]]:
-        """The best of each piece, searched in batches of one way and of about one length."""
-        found: list[list[Hypothesis]] = [[] for _ in pieces]
+    def _search(self, sentences: Sequence[Sentence]) -> list[list[Hypothesis]]:
+        """The best of each sentence, searched in batches of one way and of about one length."""
+        found: list[list[Hypothesis]] = [[] for _ in sentences]
         ways: dict[tuple[SearchOptions, bool], list[int]] = {}
-        for index, piece in enumerate(pieces):
-            ways.setdefault((piece.options, piece.request.demanding), []).append(index)
+        for index, sentence in enumerate(sentences):
+            ways.setdefault((sentence.options, sentence.request.demanding), []).append(index)
         for (options, demanding), indices in ways.items():
             if options.mbr or demanding:
                 options = replace(options, n_best=options.width)
-            chosen = [pieces[index] for index in indices]
+            chosen = [sentences[index] for index in indices]
             if demanding:
                 results = self._met(chosen, options)
             else:
-                results = self._searched([piece.tokens for piece in chosen], options, None)
+                results = self._searched([each.tokens for each in chosen], options, None)
             for index, result in zip(indices, results, strict=True):
                 found[index] = result
+        return found
+
+    def _met(self, sentences: Sequence[Sentence], options: SearchOptions) -> list[list[Hypothesis]]:
+        """The best of each sentence that are as was asked, the others only if all are not.
+
+        A phrase can be spelt by other tokens than the tokenizer's. So the text is looked at, and
+        where it holds what it must not, its tokens are forbidden too and the search begins anew.
+        """
+        decode = self.target_tokenizer.decode
+        demands = [sentence.request.demand(self.target_tokenizer) for sentence in sentences]
+        found: list[list[Hypothesis]] = [[] for _ in sentences]
+        left = list(range(len(sentences)))
+        for _ in range(_ROUNDS):
+            rows = [sentences[index].tokens for index in left]
+            results = self._searched(rows, options, [demands[index] for index in left])
+            again = []
+            for index, items in zip(left, results, strict=True):
+                request, texts = sentences[index].request, decode([item.tokens for item in items])
+                held = [request.held(text) for text in texts]
+                clean = [i for i, phrases in zip(items, held, strict=True) if not phrases]
+                found[index] = clean or items
+                runs = {
+                    offending(item.tokens, phrase, decode)
+                    for item, phrases in zip(items, held, strict=True)
+                    for phrase in phrases
+                }
+                more = tuple(runs - {(), *demands[index].forbidden})
+                if not clean and more:
+                    again.append(index)
+                    forbidden = (*demands[index].forbidden, *more)
+                    demands[index] = replace(demands[index], forbidden=forbidden)
+            left = again
+            if not left:
+                break
         return found
 
     def _searched(
@@ -309,160 +260,6 @@ class Translator:
         rows = [[*tokens, EOS, *[PAD] * (longest - len(tokens))] for tokens in sentences]
         source = torch.tensor(rows, device=self.device)
         return beam_search(self.model, source, options, demands)
-
-    def close(self) -> None:
-        """End the processes that searched, if there were any."""
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
-
-    def _met(self, pieces: Sequence[_Piece], options: SearchOptions) -> list[list[Hypothesis]]:
-        """The best of each piece that are as they were asked to be, the others only if all are not.
-
-        A phrase can be spelt by other tokens than the tokenizer's. So the text is looked at, and
-        where it holds what it must not, its tokens are forbidden too and the search begins anew.
-        """
-        decode = self.target_tokenizer.decode
-        demands = [piece.request.demand(self.target_tokenizer) for piece in pieces]
-        found: list[list[Hypothesis]] = [[] for _ in pieces]
-        left = list(range(len(pieces)))
-        for _ in range(_ROUNDS):
-            sentences = [pieces[index].tokens for index in left]
-            results = self._searched(sentences, options, [demands[index] for index in left])
-            again = []
-            for index, items in zip(left, results, strict=True):
-                request, texts = pieces[index].request, decode([item.tokens for item in items])
-                held = [request.held(text) for text in texts]
-                clean = [i for i, phrases in zip(items, held, strict=True) if not phrases]
-                found[index] = clean or items
-                runs = {
-                    offending(item.tokens, phrase, decode)
-                    for item, phrases in zip(items, held, strict=True)
-                    for phrase in phrases
-                }
-                more = tuple(runs - {(), *demands[index].forbidden})
-                if not clean and more:
-                    again.append(index)
-                    forbidden = (*demands[index].forbidden, *more)
-                    demands[index] = replace(demands[index], forbidden=forbidden)
-            left = again
-            if not left:
-                break
-        return found
-
-    def _assemble(
-        self,
-        line: _Line,
-        source: str,
-        pieces: Sequence[_Piece],
-        best: Sequence[Sequence[tuple[Hypothesis, str]]],
-    ) -> Translation:
-        """The translation of a line from those of its pieces."""
-        parts = [best[index] for index in line.pieces]
-        if not parts:
-            unmet = line.request.unmet("")
-            return Translation("", 0.0, 0.0, 0, 0, "empty", line.repaired, unmet=unmet)
-        options = line.options
-        ids = [pieces[index].tokens for index in line.pieces]
-        written = self._written(source, ids) if options.alignment or options.replace_unknown else []
-        ranks = max(map(len, parts)) if len(parts) == 1 else min(map(len, parts))
-        ranked = [
-            self._joined(
-                [
-                    self._alternative(*part[rank], written[place] if written else ())
-                    for place, part in enumerate(parts)
-                ],
-                written,
-            )
-            for rank in range(ranks)
-        ]
-        if options.mbr:
-            order = by_utility([item.text for item in ranked], utility(options.mbr))
-            ranked = [ranked[index] for index in order]
-        ranked.sort(key=lambda item: len(line.request.unmet(item.text)))
-        first = ranked[0]
-        return Translation(
-            first.text,
-            first.score,
-            first.log_probability,
-            first.tokens,
-            source_tokens=sum(map(len, ids)),
-            status="over-long" if line.cut else "ok" if len(parts) == 1 else "split",
-            repaired=line.repaired,
-            alternatives=tuple(ranked[: options.n_best]) if options.n_best > 1 else (),
-            pieces=first.pieces,
-            token_scores=first.token_scores,
-            alignment=first.alignment,
-            attention=first.attention,
-            unmet=line.request.unmet(first.text),
-        )
-
-    @property
-    def _tag_words(self) -> int:
-        return len(self.tag.split())
-
-    def _written(self, source: str, ids: Sequence[Sequence[int]]) -> list[list[str]]:
-        """The source pieces of each part as they are written, unknown ones spelt out if known."""
-        (pieces,) = self.source_tokenizer.encode_pieces([with_tag(self.tag, source)])
-        if len(pieces) != sum(map(len, ids)):  # a part begins with a space of its own
-            return [[self.source_tokenizer.piece(token) for token in part] for part in ids]
-        rest = iter(pieces)
-        return [list(islice(rest, len(part))) for part in ids]
-
-    def _alternative(self, item: Hypothesis, text: str, written: Sequence[str]) -> Alternative:
-        options, piece = self.options, self.target_tokenizer.piece
-        target = [piece(token) for token in item.tokens] if options.annotated else []
-        if options.replace_unknown:
-            decode = self.target_tokenizer.decode
-            text = without_unknown(item.tokens, item.alignment, written, decode)
-        return Alternative(
-            _BREAKS.sub(" ", text),
-            item.score,
-            item.log_probability,
-            len(item.tokens),
-            (*target, piece(EOS)) if options.token_scores else (),
-            item.token_scores if options.token_scores else (),
-            links(item.alignment, written, target, self._tag_words) if options.alignment else (),
-            item.alignment if options.alignment else (),
-        )
-
-    def _joined(
-        self, parts: Sequence[Alternative], written: Sequence[Sequence[str]]
-    ) -> Alternative:
-        """Pieces as one translation, scored as one hypothesis with an EOS a piece."""
-        if len(parts) == 1:
-            return parts[0]
-        log_probability = sum(part.log_probability for part in parts)
-        tokens = sum(part.tokens for part in parts)
-        aligned: list[tuple[int, int]] = []
-        before = [0, 0]
-        for part, pieces in zip(parts, written or [()] * len(parts), strict=True):
-            aligned += [
-                (before[0] + source, before[1] + target) for source, target in part.alignment
-            ]
-            before[0] += max(words(pieces), default=-1) + 1 - self._tag_words
-            before[1] += len(part.text.split(" ")) if part.text else 0
-        return Alternative(
-            " ".join(part.text for part in parts if part.text),
-            self.options.score(log_probability, tokens + len(parts)),
-            log_probability,
-            tokens,
-            tuple(piece for part in parts for piece in part.pieces),
-            tuple(score for part in parts for score in part.token_scores),
-            tuple(aligned),
-        )
-
-
-def spread(request: Request, parts: int) -> list[Request]:
-    """What each part of a line in pieces is asked for: the first the prefix, the last the phrases.
-
-    What is forbidden is forbidden everywhere.
-    """
-    plain = Request("", forbidden=request.forbidden)
-    asked = [plain] * parts
-    asked[0] = replace(asked[0], prefix=request.prefix)
-    asked[-1] = replace(asked[-1], constraints=request.constraints)
-    return asked
 
 
 def batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:

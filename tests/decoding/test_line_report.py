@@ -3,7 +3,7 @@
 import pytest
 
 from mtkit.decoding.report import line_report, loops
-from mtkit.decoding.translator import Translation
+from mtkit.decoding.translation import Translation
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""Long lines become sentences without loss."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from mtkit.decoding.sentences import split_line
+
+
+def encode(lines: Sequence[str]) -> list[list[int]]:
+    """A token for every character but the spaces."""
+    return [[ord(character) for character in line if not character.isspace()] for line in lines]
+
+
+def as_text(pieces: list[list[int]]) -> list[str]:
+    return ["".join(map(chr, piece)) for piece in pieces]
+
+
+@pytest.mark.parametrize(
+    ("text", "longest", "pieces"),
+    [
+        ("One two. Three four five", 14, ["Onetwo.", "Threefourfive"]),
+        ("one two three four", 10, ["onetwo", "threefour"]),
+        ("onetwothreefour", 8, ["onetwot", "hreefour"]),
+        ("今日は雨。明日は晴れ。", 6, ["今日は雨。", "明日は晴れ。"]),
+        ("‘Stop!’ he said. ‘No.’", 13, ["‘Stop!’", "hesaid.‘No.’"]),
+        ("3.14 is pi", 6, ["3.14", "ispi"]),
+    ],
+)
+def test_line_is_cut_at_sentence_ends_before_spaces_before_tokens(
+    text: str, longest: int, pieces: list[str]
+) -> None:
+    assert as_text(split_line(text, encode, longest)) == pieces
+
+
+@pytest.mark.parametrize("longest", [1, 2, 7, 50])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a " * 300,
+        ". " * 300,
+        "x" * 1_000,
+        "Hi. " + "y" * 500,
+        "  leading. and trailing.  " * 20,
+        "。" * 100,
+        "a. " * 200 + "b" * 200,
+    ],
+)
+def test_pieces_hold_every_token_once_and_in_order(text: str, longest: int) -> None:
+    pieces = split_line(text, encode, longest)
+    assert [token for piece in pieces for token in piece] == encode([text])[0]
+    assert all(0 < len(piece) <= longest for piece in pieces)
+
+
+def test_blank_line_has_no_pieces() -> None:
+    assert split_line(" \t ", encode, 5) == []
