@@ -631,6 +631,27 @@ def test_requests_do_not_ask_to_lend_what_one_should_borrow(
             assert texts["ko"].split("빌리")[-1].startswith("지 말아"), texts["ko"]
 
 
+def test_relative_clause_lacks_nothing_but_its_gap(
+    drawn: list[tuple[Sentence, dict[str, str]]],
+) -> None:
+    for meaning, texts in drawn:
+        for clause in clauses(meaning):
+            for phrase in clause.subject + clause.object:
+                if phrase.relative is not None:
+                    inner = phrase.relative.clause
+                    assert inner.verb is not None
+                    assert bool(inner.object) == bool(inner.verb.objects), texts["en"]
+
+
+def test_english_plurals_are_spelt_as_they_sound() -> None:
+    plain = [noun for noun in NOUN.values() if noun.de_plural and noun.kind != "name"]
+    hissing = [noun for noun in plain if noun.en.endswith(("s", "x", "z", "ch", "sh"))]
+    counted = [noun for noun in hissing if not noun.mass and noun.kind != "language"]
+    assert {"fox", "peach", "dress"} <= {noun.id for noun in counted}
+    for noun in counted:
+        assert noun.en_plural == noun.en + "es"
+
+
 def test_every_entry_has_words_of_its_own() -> None:
     for attribute in ("en", "de", "ko"):
         words = [getattr(noun, attribute) for noun in NOUN.values()]

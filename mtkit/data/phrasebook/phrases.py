@@ -236,7 +236,7 @@ class PhraseSampler:
             return head._replace(relative=Relative(clause, gap))
         object: tuple[Phrase, ...] = ()
         place = None
-        if verb.goal or verb.place == "city" or (not verb.objects and verb.place != "never"):
+        if not verb.objects and verb.place != "never":
             place = self._place(verb)
         elif verb.objects:
             others = tuple(n for n in verb.objects if n is not noun)
