@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -62,56 +63,87 @@ class Part:
             raise UsageError(f"{path}: packed files are written at once, by one process", "no .gz")
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} cannot be written (it is no plain file)", "name a file")
-        self._path, self._share, self._keep = path.resolve(), share, keep
-        self._part = self._beside(share.rank, "part")
-        self._whose = self._beside(share.rank, "whose")
+        self._name, self._path = path, path.resolve()
+        self._share, self._keep, self._finished = share, keep, False
+        self._part, self._whole, self._whose = (
+            self._beside(share.rank, kind) for kind in ("part", "done", "whose")
+        )
         self._text = json.dumps(identity, default=str, sort_keys=True, indent=1) + "\n"
-        try:
-            if self._part.exists() and self._whose.exists() and keep:
+        with self._writing():
+            if keep:
+                self._check_world()
+            if keep and self._is_begun():
                 self._check()
+                if self._whole.exists():  # it had all its lines, but another process had not
+                    self._whole.replace(self._part)
             else:
+                self._whole.unlink(missing_ok=True)
                 self._whose.write_text(self._text, encoding="utf-8")
                 self._part.write_bytes(b"")
             self.done = _keep_whole_lines(self._part)
             self._file = self._part.open("ab")
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written ({error.strerror})") from None
 
     def cut(self, lines: int) -> None:
         """Keep so many of the lines that are there already."""
-        self._file.close()
-        self.done = _keep_whole_lines(self._part, lines)
-        self._file = self._part.open("ab")
+        with self._writing():
+            self._file.close()
+            self.done = _keep_whole_lines(self._part, lines)
+            self._file = self._part.open("ab")
 
     def write(self, text: str) -> None:
-        self._file.write(text.encode("utf-8", "surrogatepass"))
+        with self._writing():
+            self._file.write(text.encode("utf-8", "surrogatepass"))
 
     def finish(self) -> None:
         """Let the file appear; of several processes the first waits for all and joins the parts."""
-        self._file.close()
-        if self._share.world == 1:
-            self._part.replace(self._path)
-            self._whose.unlink()
-            return
-        self._part.replace(self._beside(self._share.rank, "done"))
-        if self._share.rank == 0:
-            self._join()
+        with self._writing():
+            self._file.close()
+            if self._share.world == 1:
+                self._part.replace(self._path)
+                self._whose.unlink()
+            else:
+                self._part.replace(self._whole)
+                if self._share.rank == 0:
+                    self._join()
+        self._finished = True
 
     def close(self) -> None:
         """If `finish` was not reached: leave whole lines to go on with, or nothing."""
-        if self._file.closed:
+        if self._finished:
             return
-        self._file.close()
-        if self._keep:
+        with suppress(OSError):
+            self._file.close()
+        if not self._keep:
+            for path in (self._part, self._whole, self._whose):
+                path.unlink(missing_ok=True)
+            return
+        kept = f"what {self._share.world} processes wrote of {self._path.name} is kept"
+        if self._part.exists():
             lines = _keep_whole_lines(self._part)
-            say(f"{lines:,} lines of {self._path.name} are kept: the same command goes on there")
-            return
-        self._part.unlink(missing_ok=True)
-        self._whose.unlink(missing_ok=True)
+            if self._share.world == 1:
+                kept = f"{lines:,} lines of {self._path.name} are kept"
+        if self._share.rank == 0:
+            say(f"{kept}: the same command goes on there")
 
     def _beside(self, rank: int, kind: str) -> Path:
         place = f".{rank}of{self._share.world}" if self._share.world > 1 else ""
         return self._path.with_name(f".{self._path.name}{place}.{kind}")
+
+    def _is_begun(self) -> bool:
+        return self._whose.exists() and (self._part.exists() or self._whole.exists())
+
+    def _check_world(self) -> None:
+        """Raise UsageError where another number of processes has begun: their lines are others."""
+        pattern = re.compile(rf"\.{re.escape(self._path.name)}(\.\d+of(\d+))?\.whose")
+        for path in self._path.parent.iterdir():
+            if (found := pattern.fullmatch(path.name)) is None:
+                continue
+            if (world := int(found[2] or 1)) != self._share.world:
+                processes = "one process" if world == 1 else f"{world} processes"
+                raise UsageError(
+                    f"{self._name} was begun by {processes}",
+                    f"start as many, or start anew: rm {path.parent}/.{self._path.name}.*",
+                )
 
     def _check(self) -> None:
         if self._whose.read_text(encoding="utf-8") == self._text:
@@ -124,9 +156,11 @@ class Part:
         )
 
     def _join(self) -> None:
-        parts = [self._beside(rank, "done") for rank in range(self._share.world)]
-        whose = [self._beside(rank, "whose") for rank in range(self._share.world)]
-        while not all(path.exists() for path in parts):
+        """Wait until every process has written its part, and make one file of them."""
+        ranks = range(self._share.world)
+        parts = [self._beside(rank, "done") for rank in ranks]
+        whose = [self._beside(rank, "whose") for rank in ranks]
+        while not all(map(self._is_ours, parts, whose)):
             time.sleep(_PAUSE)
         whole = self._beside(0, "whole")
         with whole.open("wb") as joined:
@@ -138,6 +172,22 @@ class Part:
         for path in (*parts, *whose):
             with suppress(OSError):
                 path.unlink()
+
+    def _is_ours(self, part: Path, whose: Path) -> bool:
+        """Whether a part is whole and of this call: an earlier one may have left another's."""
+        with suppress(FileNotFoundError):
+            return part.exists() and whose.read_text(encoding="utf-8") == self._text
+        return False
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UsageError(
+                f"{self._name} cannot be written ({reason})", "name another --output"
+            ) from None
 
 
 def digest(paths: Sequence[Path]) -> str:
