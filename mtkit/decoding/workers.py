@@ -67,7 +67,7 @@ class Workers:
         left = iter(enumerate(batches))
         busy: dict[Connection, int] = {}
         for connection, (index, batch) in zip(self._connections, left, strict=False):
-            connection.send(batch)
+            self._send(connection, batch)
             busy[connection] = index
         while busy:
             ready = wait(list(busy))
@@ -75,7 +75,7 @@ class Workers:
                 results[busy.pop(connection)] = self._received(connection)
                 if (following := next(left, None)) is not None:
                     busy[connection], batch = following
-                    connection.send(batch)
+                    self._send(connection, batch)
         return results
 
     def close(self) -> None:
@@ -87,17 +87,28 @@ class Workers:
             process.join()
 
     @staticmethod
+    def _send(connection: Connection, batch: Batch) -> None:
+        try:
+            connection.send(batch)
+        except ConnectionError:
+            raise _ended() from None
+
+    @staticmethod
     def _received(connection: Connection) -> list[list[Hypothesis]]:
         try:
             result: list[list[Hypothesis]] | Exception = connection.recv()
         except (EOFError, ConnectionError):
-            raise MTKitError(
-                "a process that searched has ended unexpectedly",
-                "memory may have run out: try --workers 1, or a smaller --batch",
-            ) from None
+            raise _ended() from None
         if isinstance(result, Exception):
             raise result
         return result
+
+
+def _ended() -> MTKitError:
+    return MTKitError(
+        "a process that searched has ended unexpectedly",
+        "memory may have run out: try --workers 1, or a smaller --batch",
+    )
 
 
 def _serve(connection: Connection, others: Sequence[Connection], search: Search) -> None:

@@ -51,6 +51,8 @@ def test_death_of_a_worker_is_told() -> None:
     workers = Workers(echo, 2)
     with pytest.raises(MTKitError, match="ended unexpectedly"):
         workers.map([(SearchOptions(), [[9]], None)])
+    with pytest.raises(MTKitError, match="ended unexpectedly"):  # also of one that had died before
+        workers.map([(SearchOptions(), [[1]], None)])
     workers.close()
 
 
