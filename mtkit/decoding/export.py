@@ -184,46 +184,74 @@ class Exported:
         self._ids = {piece: token for token, piece in enumerate(_vocabulary(target_tokenizer))}
 
     def search(self, sources: Sequence[Sequence[str]], **settings: Any) -> list[list[str]]:
-        """The best target pieces for each sentence of source pieces, scores left aside."""
-        return [pieces for pieces, _ in self._best(sources, **settings)]
+        """The best target pieces for each sentence of source pieces, scores left aside.
+
+        In one call, as for speed: the longest output is that of the longest source for all.
+        """
+        longest = max((self.options.longest(len(source)) for source in sources), default=1)
+        results = self._searched(sources, max_decoding_length=longest, **settings)
+        return [max(self._ranked(result))[1] for result in results]
 
     def translate(self, lines: Sequence[str]) -> list[Found]:
         """One translation a line; lines are not split, so they should fit the model."""
-        best = self._best(
-            self.source_tokenizer.encode_pieces([with_tag(self.tag, line) for line in lines])
-        )
-        ids = [[self._ids[piece] for piece in pieces] for pieces, _ in best]
+        sources = self.source_tokenizer.encode_pieces([with_tag(self.tag, line) for line in lines])
+        alike: dict[int, list[int]] = {}  # lines of one length have one limit
+        for index, source in enumerate(sources):
+            alike.setdefault(len(source), []).append(index)
+        best: list[tuple[float, list[str]]] = [(0.0, [])] * len(sources)
+        for length, indices in alike.items():
+            room = self.options.longest(length) - 1  # EOS has the last place
+            found = self._within(room, [sources[index] for index in indices])
+            for index, ranked in zip(indices, found, strict=True):
+                best[index] = ranked
+        ids = [[self._ids[piece] for piece in pieces] for _, pieces in best]
         texts = self.target_tokenizer.decode(ids)
-        return [Found(text, score) for text, (_, score) in zip(texts, best, strict=True)]
+        return [Found(text, score) for text, (score, _) in zip(texts, best, strict=True)]
 
-    def _best(
-        self, sources: Sequence[Sequence[str]], **settings: Any
-    ) -> list[tuple[list[str], float]]:
-        options, beam = self.options, self.options.beam
-        results = self.translator.translate_batch(
-            list(sources),
-            **{
-                "beam_size": beam,
-                "num_hypotheses": beam,
-                "length_penalty": _NEARLY_ZERO if beam > 1 else 0,
-                "patience": options.patience,
-                "min_decoding_length": 0,
-                "max_input_length": 0,
-                "max_decoding_length": max((options.longest(len(s)) for s in sources), default=1),
-                "max_batch_size": 64,
-                "return_scores": True,
-                **settings,
-            },
-        )
-        return [self._ranked(result) for result in results]
+    def _within(self, room: int, sources: Sequence[list[str]]) -> list[tuple[float, list[str]]]:
+        """The best hypothesis of at most `room` tokens for each source, and its score.
 
-    def _ranked(self, result: Any) -> tuple[list[str], float]:
-        ranked = [
+        CTranslate2 leaves what has reached the longest length without an EOS and its probability;
+        in our search it has one.
+        """
+        found = []
+        results = self._searched(sources, max_decoding_length=max(room, 1))
+        for source, result in zip(sources, results, strict=True):
+            ranked = self._ranked(result)
+            cut = [pieces[:room] for _, pieces in ranked if len(pieces) >= room]
+            ended = [item for item in ranked if len(item[1]) < room]
+            if cut:
+                scored = self.translator.score_batch([source] * len(cut), cut, max_input_length=0)
+                totals = [sum(each.log_probs) for each in scored]
+                ended += [
+                    (self.options.score(total, len(pieces) + 1), pieces)
+                    for total, pieces in zip(totals, cut, strict=True)
+                ]
+            found.append(max(ended))
+        return found
+
+    def _searched(self, sources: Sequence[Sequence[str]], **settings: Any) -> list[Any]:
+        beam = self.options.beam
+        given = {
+            "beam_size": beam,
+            "num_hypotheses": beam,
+            "length_penalty": _NEARLY_ZERO if beam > 1 else 0,
+            "patience": self.options.patience,
+            "disable_unk": not self.options.unknown,
+            "min_decoding_length": 0,
+            "max_input_length": 0,
+            "max_batch_size": 64,
+            "return_scores": True,
+        }
+        results: list[Any] = self.translator.translate_batch(list(sources), **(given | settings))
+        return results
+
+    def _ranked(self, result: Any) -> list[tuple[float, list[str]]]:
+        """Each hypothesis with the score that our search would give it."""
+        return [
             (self.options.score(score, len(pieces) + 1), pieces)
             for score, pieces in zip(result.scores, result.hypotheses, strict=True)
         ]
-        score, pieces = max(ranked)
-        return pieces, score
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,27 @@ def test_translations_are_those_of_the_model(
     assert found.original[0].label == "BLEU"
 
 
+@pytest.mark.parametrize("beam", [1, 5])
+def test_longest_output_follows_from_each_source_as_in_our_search(
+    loaded: model_dir.LoadedModel, tokenizer: Tokenizer, tmp_path: Path, beam: int
+) -> None:
+    """Most of what the model has learned to say finds no room."""
+    ids = tokenizer.encode(CORPUS)
+    learn(loaded.model, ids, ids[::-1])
+    export(loaded, tmp_path / "ct2")
+    options = SearchOptions(beam=beam, max_length_ratio=0.5, max_length_offset=1)
+    translator = Translator(loaded.model, tokenizer, tokenizer, options)
+    exported = Exported(tmp_path / "ct2", tokenizer, tokenizer, options, device="cpu")
+    lines = [*CORPUS, *(line[:count] for line in CORPUS for count in (1, 5, 9))]
+    ours, theirs = translator.translate(lines), exported.translate(lines)
+    same = [(one, two) for one, two in zip(ours, theirs, strict=True) if one.text == two.text]
+    # Of several beams that are cut ours keeps one more for each that has ended at that place.
+    assert len(same) >= len(lines) - (0 if beam == 1 else 2)
+    assert [two.score for _, two in same] == pytest.approx([one.score for one, _ in same], abs=1e-3)
+    cut = [item.tokens + 1 == options.longest(item.source_tokens) for item in ours]
+    assert sum(cut) > len(lines) // 2
+
+
 def test_exported_folder_holds_all_that_is_needed(
     loaded: model_dir.LoadedModel, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
