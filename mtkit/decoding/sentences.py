@@ -11,6 +11,10 @@ from mtkit.decoding.requests import Request
 
 # Where a sentence ends: closing quotes and brackets belong to it, and so does the space behind it.
 _SENTENCE_END = re.compile(r"""[.!?…]+["'”’»)\]]*\s+|[。！？｡]+[”’」』）]*\s*""")
+# What a full stop belongs to: a digit, an initial (J. S. Bach, z. B.) or a title.
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s.(«„“'\"])(?:\w|Mrs?|Ms|Drs?|Profs?|St|Sr|Jr|Nr|vs|bzw|ca|vgl|ggf|inkl)\.$"
+)
 _SPACE = re.compile(r"\s+")
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
@@ -83,7 +87,9 @@ def split_line(text: str, encode: Encode, longest: int) -> list[list[int]]:
     (tokens,) = encode([text])
     if len(tokens) <= longest:
         return [tokens] if tokens else []
-    cut = _nearest(_SENTENCE_END, text) or _nearest(_SPACE, text)
+    cut = _nearest(_sentence_ends(text), text)
+    if cut is None:
+        cut = _nearest([match.end() for match in _SPACE.finditer(text)], text)
     if cut is None:
         count = -(-len(tokens) // longest)
         ends = [len(tokens) * index // count for index in range(count + 1)]
@@ -93,14 +99,22 @@ def split_line(text: str, encode: Encode, longest: int) -> list[list[int]]:
 
 def holds_long_sentence(text: str, encode: Encode, longest: int) -> bool:
     """Whether a single sentence of the text has more tokens than `longest`."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    sentences = [text[start:end] for start, end in pairwise([0, *ends, len(text)])]
+    ends = [0, *_sentence_ends(text), len(text)]
+    sentences = [text[start:end] for start, end in pairwise(ends)]
     return any(len(tokens) > longest for tokens in encode(sentences))
 
 
-def _nearest(pattern: re.Pattern[str], text: str) -> int | None:
-    """The end of the match nearest to the middle that leaves text on both sides, or None."""
+def _sentence_ends(text: str) -> list[int]:
+    """Where sentences begin that are not the first; the full stop of an abbreviation ends none."""
+    return [
+        match.end()
+        for match in _SENTENCE_END.finditer(text)
+        if not _ABBREVIATION.search(text, max(match.start() - 8, 0), match.start() + 1)
+    ]
+
+
+def _nearest(ends: Sequence[int], text: str) -> int | None:
+    """The end nearest to the middle that leaves text on both sides, or None."""
     first, last = len(text) - len(text.lstrip()), len(text.rstrip())
-    ends = (match.end() for match in pattern.finditer(text))
     inside = (end for end in ends if first < end < last)
     return min(inside, key=lambda end: abs(2 * end - len(text)), default=None)

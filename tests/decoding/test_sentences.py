@@ -25,6 +25,12 @@ def as_text(pieces: list[list[int]]) -> list[str]:
         ("今日は雨。明日は晴れ。", 6, ["今日は雨。", "明日は晴れ。"]),
         ("‘Stop!’ he said. ‘No.’", 13, ["‘Stop!’", "hesaid.‘No.’"]),
         ("3.14 is pi", 6, ["3.14", "ispi"]),
+        ("Ask Dr. Kim. He knows it", 16, ["AskDr.Kim.", "Heknowsit"]),
+        ("Er mag z. B. Tee. Sie nicht", 16, ["Ermagz.B.Tee.", "Sienicht"]),
+        ("Johann S. Bach wrote. We sing", 18, ["JohannS.Bachwrote.", "Wesing"]),
+        ("Big, e.g. tall ones are. So what", 20, ["Big,e.g.tallonesare.", "Sowhat"]),
+        ("It has 2. stops. And 3. ends", 14, ["Ithas2.stops.", "And3.ends"]),
+        ("점심을 먹었다. 집에 갔다.", 8, ["점심을먹었다.", "집에갔다."]),
     ],
 )
 def test_line_is_cut_at_sentence_ends_before_spaces_before_tokens(
