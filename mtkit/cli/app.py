@@ -26,7 +26,7 @@ from mtkit.cli import (
     train,
     translate,
 )
-from mtkit.cli.output import examples, keep_streams, say
+from mtkit.cli.output import PIPE_CLOSED, examples, keep_streams, say, silence
 
 _FAILED, _INTERRUPTED = 1, 130
 _TRACEBACK = "--traceback"
@@ -110,6 +110,9 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         return _INTERRUPTED
+    except BrokenPipeError:  # the talk's: 2>&1 | head
+        silence(sys.stderr)
+        return PIPE_CLOSED
     except Exception as error:  # noqa: BLE001  the boundary: nothing may end in a raw traceback
         sentence = " ".join(f"{type(error).__name__}: {error}".split())
         hint = f"run the command again with {_TRACEBACK} to see where"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _HALF = re.compile("[\ud800-\udfff]")
-_PIPE_CLOSED = 141  # what a shell reports for a command that SIGPIPE ended
+PIPE_CLOSED = 141  # what a shell reports for a command that SIGPIPE ended
 
 
 def examples(*commands: str) -> str:
@@ -48,13 +48,20 @@ def write_bytes(data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except OSError as error:
-        # The interpreter's last flush must not meet the closed pipe, or the full disk, again.
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
+        silence(sys.stdout)
         if isinstance(error, BrokenPipeError):
-            raise typer.Exit(_PIPE_CLOSED) from None
+            raise typer.Exit(PIPE_CLOSED) from None
         raise UsageError(f"stdout cannot be written ({error.strerror})") from None
+
+
+def silence(stream: TextIO) -> None:
+    """Let what is still written to a stream go nowhere.
+
+    Or the interpreter's last flush would meet the closed pipe, or the full disk, again.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def keep_streams() -> None:
