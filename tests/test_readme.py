@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 
@@ -206,6 +206,12 @@ def test_options_in_sentences_exist() -> None:
     alone = set(re.findall(r"`(--[a-z-]+)", README))
     assert alone
     assert alone <= known
+
+
+def test_search_options_of_the_readme_are_all_there_are() -> None:
+    table = README.partition("`--search KEY=VALUE`, as often as needed:")[2].partition("<!--")[0]
+    named = set(re.findall(r"`(\w+)`", table)) - {"chrf", "bleu", "false"}
+    assert named == {field.name for field in fields(mtkit.SearchOptions)}
 
 
 def test_keys_of_the_readme_are_keys_of_the_recipe() -> None:

@@ -1,6 +1,5 @@
 """`mtkit evaluate`: scores, each with its signature, of a model or of translations in files."""
 
-import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -10,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtkit import DataError, ModelError, RecipeError, UsageError
-from mtkit.cli.options import Device, Json
-from mtkit.cli.output import Sink, draw, examples, json_line, say, write
-from mtkit.cli.translate import Notes
+from mtkit.cli.notes import Notes
+from mtkit.cli.options import Beam, Device, Json, Others, Precision, Search, Workers
+from mtkit.cli.output import Sink, examples, say
+from mtkit.cli.scores import Scorer, show, show_comparison
 
 if TYPE_CHECKING:
-    from mtkit import Comparison, Corpus, Recipe, Score, Translator
+    from mtkit import Corpus, Recipe, Score, SearchOptions, Translator
 
-_SCORES, _SEARCH, _OUTPUT = "Scores", "Search", "Output"
+_SCORES, _OUTPUT = "Scores", "Output"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,47 +30,32 @@ def add_to(app: typer.Typer) -> None:
 
 
 @dataclass(frozen=True)
-class _Scorer:
-    """How texts are scored; the same for every system of a table."""
-
-    language: str
-    lowercase: bool
-    tokenize: str | None
-
-    def score(self, hypotheses: Sequence[str], references: list[list[str]]) -> "list[Score]":
-        import mtkit
-
-        return mtkit.score(
-            hypotheses,
-            references,
-            target_language=self.language,
-            lowercase=self.lowercase,
-            tokenize=self.tokenize,
-        )
-
-    def compare(
-        self, systems: dict[str, list[str]], references: list[list[str]]
-    ) -> "list[Comparison]":
-        import mtkit
-
-        (_, baseline), *others = systems.items()
-        return mtkit.compare(
-            baseline,
-            dict(others),
-            references,
-            target_language=self.language,
-            lowercase=self.lowercase,
-            tokenize=self.tokenize,
-        )
-
-
-@dataclass(frozen=True)
 class _Run:
     """How a model translates here, and where to."""
 
+    models: Sequence[Path]
     beam: int | None
+    search: Sequence[str]
     device: str
+    precision: str
+    workers: int
     output: Path | None
+
+    def translator(self) -> "Translator":
+        import mtkit
+
+        translator = mtkit.Translator.load(
+            *self.models, device=self.device, precision=self.precision, workers=self.workers
+        )
+        given = {} if self.beam is None else {"beam": self.beam}
+        translator.options = translator.options.changed(self.search, **given)
+        return translator
+
+    def told(self, options: "SearchOptions") -> str:
+        """What a score depends on beside the model and the corpus."""
+        penalty = f"length penalty {options.length_penalty:g}"
+        precision = [self.precision] if self.precision != "auto" else []
+        return ", ".join([f"beam {options.beam}", penalty, *self.search, *precision])
 
 
 def evaluate(
@@ -115,28 +100,25 @@ def evaluate(
         ),
     ] = None,
     as_json: Json = False,
-    beam: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Hypotheses kept (default: the recipe's).",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
+    beam: Beam = None,
+    search: Search = None,
+    others: Others = None,
     device: Device = "auto",
+    precision: Precision = "auto",
+    workers: Workers = 0,
 ) -> None:
     """Score a model on corpora, or translations against references."""
     first = Path(what[0])
     if first.is_dir():
-        scorer = _Scorer(target_language or "", lowercase, tokenize)
+        scorer = Scorer(target_language or "", lowercase, tokenize)
         if reference:
             raise UsageError(
                 "a model is evaluated on corpora of pairs, not on --reference files",
                 f"mtkit evaluate {first} 'test.{{de,en}}'",
             )
-        scores = of_model(first, what[1:], scorer, _Run(beam, device, output))
-        _show(*scores, as_json)
+        models = [first, *(others or ())]
+        run = _Run(models, beam, search or (), device, precision, workers, output)
+        show(*of_model(what[1:], scorer, run), as_json)
         return
     if not reference:
         if first.is_file():
@@ -145,15 +127,19 @@ def evaluate(
                 f"mtkit evaluate {first} --reference REFERENCE",
             )
         raise ModelError(f"{first}: there is no such model directory", "see: ls runs")
-    if output:
-        raise UsageError("--output keeps a model's translations; these are in files already")
+    for flag, given in (("output", output), ("beam", beam), ("search", search), ("with", others)):
+        if given:
+            raise UsageError(
+                f"--{flag} is for a model that translates; these are translations already",
+                f"leave --{flag} out",
+            )
     language = target_language or _language_of(reference[0])
     of_files(
-        [Path(name) for name in what], reference, _Scorer(language, lowercase, tokenize), as_json
+        [Path(name) for name in what], reference, Scorer(language, lowercase, tokenize), as_json
     )
 
 
-def of_files(systems: list[Path], references: list[Path], scorer: _Scorer, as_json: bool) -> None:
+def of_files(systems: list[Path], references: list[Path], scorer: Scorer, as_json: bool) -> None:
     """Score one file of translations, or compare several with the first."""
     lists = [_lines(path) for path in references]
     texts = {str(path): _lines(path) for path in systems}
@@ -168,20 +154,16 @@ def of_files(systems: list[Path], references: list[Path], scorer: _Scorer, as_js
         raise UsageError("the same file of translations is named twice")
     if len(texts) == 1:
         ((name, lines),) = texts.items()
-        _show(name, scorer.score(lines, lists), as_json)
+        show(name, scorer.score(lines, lists), as_json)
     else:
-        _show_comparison(list(texts), scorer.compare(texts, lists), as_json)
+        show_comparison(list(texts), scorer.compare(texts, lists), as_json)
 
 
-def of_model(
-    folder: Path,
-    corpora: list[str],
-    scorer: _Scorer,
-    run: _Run,
-) -> "tuple[str, list[Score]]":
+def of_model(corpora: list[str], scorer: Scorer, run: _Run) -> "tuple[str, list[Score]]":
     """Translate corpora with a model and score what comes out; the name of both and the scores."""
     import mtkit
 
+    folder = run.models[0]
     if not (folder / "recipe.toml").is_file():
         raise ModelError(f"{folder}: recipe.toml is missing", "name a model or run folder")
     recipe = mtkit.Recipe.load(folder / "recipe.toml")
@@ -189,17 +171,15 @@ def of_model(
     corpus = mtkit.open_corpora(names)
     language = scorer.language or recipe.data.target_language or corpus.languages[1] or ""
     _check_direction(recipe, corpus)
-    translator = mtkit.Translator.load(folder, device=run.device)
-    if corpus.tags:  # its sources bring their own
-        translator.tag = ""
-    options = translator.options
-    translator.options = replace(options, beam=run.beam or options.beam)
-    hypotheses, targets = _translate(translator, corpus, run.output)
-    say(f"beam {translator.options.beam}, length penalty {options.length_penalty:g}")
+    with closing(run.translator()) as translator:
+        if corpus.tags:  # its sources bring their own
+            translator.tag = ""
+        hypotheses, targets = _translate(translator, corpus, run.output)
+    say(run.told(translator.options))
     if run.output:
         say(f"the translations are in {run.output}")
     scores = replace(scorer, language=language).score(hypotheses, [targets])
-    return f"{folder} on {corpus.name}", scores
+    return f"{' + '.join(map(str, run.models))} on {corpus.name}", scores
 
 
 def _translate(
@@ -207,10 +187,12 @@ def _translate(
 ) -> tuple[list[str], list[str]]:
     """Translations and references of the corpus; the former kept in a file if asked for."""
     pairs = list(corpus)
+    if not corpus.report.read:
+        raise DataError(f"{corpus.name} holds no pair: there is nothing to score")
     for sentence in corpus.report.sentences():
         say(sentence)
     if not pairs:
-        raise DataError(f"{corpus.name} holds no pair: there is nothing to score")
+        raise DataError(f"{corpus.name} holds no whole pair: there is nothing to score")
     notes = Notes(translator.max_source_length)
     found = []
     with closing(Sink(output)) as sink:
@@ -262,48 +244,3 @@ def _language_of(path: Path) -> str:
     """What the last suffix says, where it looks like a language."""
     suffix = path.name.removesuffix(".gz").rpartition(".")[2]
     return suffix if len(suffix) == 2 and suffix.isalpha() else ""
-
-
-def _show(name: str, scores: "Sequence[Score]", as_json: bool) -> None:
-    """One system: a line of JSON, or a row for each metric."""
-    if as_json:
-        write(json_line({"system": name, "scores": scores}))
-        return
-    from rich.table import Table
-
-    table = Table("metric", "score", "signature", box=None, pad_edge=False)
-    table.columns[1].justify = "right"
-    for score in scores:
-        table.add_row(score.label, f"{score.value:.2f}", score.signature)
-    say(f"{name}: {scores[0].sentences:,} sentences")
-    draw(table)
-
-
-def _show_comparison(names: list[str], found: "Sequence[Comparison]", as_json: bool) -> None:
-    """Several systems: the first is the baseline that p-values are about."""
-    from rich.table import Table
-
-    metrics = list(dict.fromkeys(item.score.label for item in found))
-    by_system = [found[at : at + len(metrics)] for at in range(0, len(found), len(metrics))]
-    if as_json:
-        for name, items in zip(names, by_system, strict=True):
-            write(
-                json_line({"system": name, "scores": [{**vars(i), "system": name} for i in items]})
-            )
-        return
-    table = Table("system", box=None, pad_edge=False)
-    for label in metrics:
-        table.add_column(f"{label} (mean ± 95 %)", justify="right")
-        table.add_column("p", justify="right")
-    for name, items in zip(names, by_system, strict=True):
-        cells = []
-        for item in items:
-            p = item.p_value
-            known = p is not None and not math.isnan(p)
-            cells.append(f"{item.score.value:.2f} ({item.mean:.2f} ± {item.interval:.2f})")
-            cells.append(f"{p:.4f}{'*' if p < 0.05 else ''}" if known and p is not None else "")
-        table.add_row(name, *cells)
-    draw(table)
-    say(f"p: how likely chance alone explains the difference from {names[0]}; * below 0.05")
-    for item in by_system[0]:
-        say(item.score.signature)

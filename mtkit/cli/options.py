@@ -1,10 +1,19 @@
 """Options that several commands have."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+Beam = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Hypotheses kept; 1 is greedy (default: the recipe's).",
+        rich_help_panel="Search",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(metavar="auto|cpu|cuda", help="Where to compute.", rich_help_panel="Hardware"),
@@ -14,6 +23,29 @@ Json = Annotated[
     typer.Option("--json", metavar="", help="One JSON object a line.", rich_help_panel="Output"),
 ]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model or run folder.")]
+Others = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--with",
+        metavar="MODEL",
+        help="One more model of an ensemble; may be given several times.",
+        rich_help_panel="Search",
+    ),
+]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16", "int8"],
+    typer.Option(help="Of the numbers inside the model.", rich_help_panel="Hardware"),
+]
+Search = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="May be given several times: min_length, no_repeat, coverage_penalty, forbid, "
+        "patience, unknown, max_length_offset; groups, diversity; temperature, top_k, top_p, "
+        "seed; mbr; token_scores, alignment, alignment_layer, replace_unknown.",
+        rich_help_panel="Search",
+    ),
+]
 Workers = Annotated[
     int,
     typer.Option(

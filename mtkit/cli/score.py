@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mtkit import DataError
-from mtkit.cli.options import Device, Json, Model
+from mtkit.cli.options import Device, Json, Model, Others
 from mtkit.cli.output import Sink, examples, json_line, say
 
 
@@ -31,10 +31,7 @@ def score(
         ),
     ] = None,
     as_json: Json = False,
-    others: Annotated[
-        list[Path] | None,
-        typer.Option("--with", metavar="MODEL", help="One more model of an ensemble."),
-    ] = None,
+    others: Others = None,
     device: Device = "auto",
 ) -> None:
     """Score given pairs: a log-probability a line; with --json also that of every token."""
@@ -50,10 +47,12 @@ def score(
             total, tokens = total + found.log_probability, tokens + found.tokens + 1
             record = {"pair": number, **vars(found)}
             sink.write(json_line(record) if as_json else f"{found.log_probability:.4f}\n")
+        if not corpus.report.read:
+            raise DataError(f"{corpus.name} holds no pair: there is nothing to score")
         for sentence in corpus.report.sentences():
             say(sentence)
         if not number:
-            raise DataError(f"{corpus.name} holds no pair: there is nothing to score")
+            raise DataError(f"{corpus.name} holds no whole pair: there is nothing to score")
         sink.finish()
     mean = total / tokens
     say(f"{number:,} pairs: {mean:.4f} a token, EOS counted; perplexity {exp(min(-mean, 700)):.2f}")

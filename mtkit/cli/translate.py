@@ -7,15 +7,25 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from mtkit import DataError, UsageError
-from mtkit.cli.options import Device, Json, Model, Workers
-from mtkit.cli.output import Sink, examples, is_terminal, json_line, say
+from mtkit.cli.notes import Notes
+from mtkit.cli.options import (
+    Beam,
+    Device,
+    Json,
+    Model,
+    Others,
+    Precision,
+    Search,
+    Workers,
+)
+from mtkit.cli.output import Sink, examples, json_line, say
 from mtkit.cli.rows import Records, Rows
 from mtkit.cli.share import Part, Share, digest, portion
 
@@ -24,7 +34,6 @@ if TYPE_CHECKING:
 
 _SEARCH, _OUTPUT, _HARDWARE = "Search", "Output", "Hardware"
 _MODEL_FILES = {".safetensors", ".toml", ".spm"}
-_TOLD = 5  # lines that are named one by one before they are only counted
 
 Group = list[tuple[str, bool]]
 
@@ -34,6 +43,10 @@ def add_to(app: typer.Typer) -> None:
         epilog=examples(
             "mtkit translate runs/de-en < in.de > out.en",
             "mtkit translate runs/de-en in.de -o out.tsv --n-best 5",
+            "mtkit translate runs/a in.de --search temperature=1 --search top_p=0.9",
+            "mtkit translate runs/a in.de --with runs/b --beam 16 --search mbr=chrf",
+            "mtkit translate runs/a in.de -o out.en --report lines.jsonl --resume",
+            "mtkit translate runs/a --json-lines < asked.jsonl > answered.jsonl",
         )
     )(translate)
 
@@ -97,15 +110,7 @@ def translate(
             rich_help_panel=_SEARCH,
         ),
     ] = 1,
-    beam: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Hypotheses kept; 1 is greedy (default: the recipe's).",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
+    beam: Beam = None,
     length_penalty: Annotated[
         float | None,
         typer.Option(
@@ -118,30 +123,10 @@ def translate(
             min=0, metavar="X", help="Longest output per source token.", rich_help_panel=_SEARCH
         ),
     ] = None,
-    search: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="May be given several times: min_length, no_repeat, coverage_penalty, forbid, "
-            "patience, unknown; groups, diversity; temperature, top_k, top_p, seed; mbr; "
-            "token_scores, alignment, alignment_layer, replace_unknown.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
-    others: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--with",
-            metavar="MODEL",
-            help="One more model of an ensemble; may be given several times.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
+    search: Search = None,
+    others: Others = None,
     device: Device = "auto",
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "int8"],
-        typer.Option(help="Of the numbers inside the model.", rich_help_panel=_HARDWARE),
-    ] = "auto",
+    precision: Precision = "auto",
     workers: Workers = 0,
     tag: Annotated[
         str | None,
@@ -195,7 +180,7 @@ def translate(
             "token_scores": as_json or json_lines,
         }
         wanted = {key: value for key, value in given.items() if value is not None}
-        translator.options = options = translator.options.fitted(**wanted).changed(search or ())
+        translator.options = options = translator.options.changed(search or (), **wanted)
         translator.max_tokens = batch or translator.max_tokens
         translator.tag = translator.tag if tag is None else tag
         notes = Notes(translator.max_source_length, quiet=quiet or share.rank > 0)
@@ -283,7 +268,7 @@ class Done(NamedTuple):
 def translated(
     translator: "Translator",
     groups: Iterator[Group],
-    notes: "Notes",
+    notes: Notes,
     rows: Rows,
     wanted: range | None = None,
 ) -> Iterator[Done]:
@@ -300,62 +285,3 @@ def translated(
             notes.add(number, translation, repaired=repaired)
             yield Done(number, line, replace(translation, repaired=repaired), seconds)
         notes.progress(number)
-
-
-@dataclass
-class Notes:
-    """What there is to say about lines that were not quite ordinary."""
-
-    longest: int
-    quiet: bool = False
-    split: int = 0
-    repaired: int = 0
-    first_repaired: int = 0
-    lines: int = 0
-    began: float = field(default_factory=time.monotonic)
-    _redrawn: bool = False
-
-    def add(self, number: int, translation: "Translation", *, repaired: bool) -> None:
-        self.lines = number
-        if repaired:
-            self.repaired += 1
-            self.first_repaired = self.first_repaired or number
-        if translation.status in ("split", "over-long"):
-            self.split += 1
-            if self.split <= _TOLD:
-                self._say(
-                    f"note: line {number} was longer than the model takes "
-                    f"({translation.source_tokens} tokens; it takes {self.longest}): "
-                    "split, translated in pieces and rejoined"
-                )
-
-    def progress(self, number: int) -> None:
-        """Where we are, redrawn in place, when a person can see it and it disturbs nothing."""
-        if self.quiet or is_terminal(sys.stdin) or is_terminal(sys.stdout):
-            return
-        if not is_terminal(sys.stderr):
-            return
-        rate = number / max(time.monotonic() - self.began, 1e-9)
-        sys.stderr.write(f"\r{number:,} lines, {rate:,.0f} a second ")
-        sys.stderr.flush()
-        self._redrawn = True
-
-    def end(self) -> None:
-        """The counts of what happened more than once."""
-        if self.split > _TOLD:
-            self._say(f"note: {self.split:,} lines in all were split and rejoined")
-        if self.repaired:
-            count = self.repaired
-            self._say(
-                f"warning: {count:,} {'line' if count == 1 else 'lines'} held NUL or bytes that "
-                f"are not UTF-8, read as U+FFFD (first: line {self.first_repaired:,})"
-            )
-        if not self.quiet and not is_terminal(sys.stdin):
-            took = max(time.monotonic() - self.began, 1e-9)
-            self._say(f"{self.lines:,} lines in {took:.1f} s, {self.lines / took:,.1f} a second")
-
-    def _say(self, text: str) -> None:
-        if self.quiet and not text.startswith("warning"):
-            return
-        say(f"\n{text}" if self._redrawn else text)
-        self._redrawn = False

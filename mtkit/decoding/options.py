@@ -18,7 +18,7 @@ class SearchOptions:
     """How hypotheses are searched, ranked and returned."""
 
     beam: int = 5
-    length_penalty: float = 1.0  # alpha; 0 ranks by log-probability alone
+    length_penalty: float = 1.0  # alpha of Wu et al. 2016; 0 ranks by log-probability alone
     n_best: int = 1
     max_length_ratio: float = 2.0  # longest output: int(ratio * source tokens) + offset, with EOS
     max_length_offset: int = 20
@@ -91,12 +91,13 @@ class SearchOptions:
             max_length_offset=section.max_length_offset,
         )
 
-    def changed(self, changes: Sequence[str]) -> Self:
-        """These options after `key=value` changes; `forbid` may stand several times.
+    def changed(self, changes: Sequence[str], **given: object) -> Self:
+        """These options with fields given, then after `key=value` changes.
 
-        A beam that is only too narrow, or no multiple of the groups, grows. Raises UsageError.
+        `forbid` may stand several times. A beam that nobody asked for and that is too narrow, or no
+        multiple of the groups, grows. Raises UsageError.
         """
-        table: dict[str, object] = {}
+        table = dict(given)
         for change in changes:
             key, equals, text = change.partition("=")
             key = key.strip().replace("-", "_")

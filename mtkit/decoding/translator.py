@@ -216,7 +216,7 @@ class Translator:
                     for phrase in phrases
                 }
                 more = tuple(runs - {(), *demands[index].forbidden})
-                if not clean and more:
+                if len(clean) < sentences[index].options.n_best and more:
                     again.append(index)
                     forbidden = (*demands[index].forbidden, *more)
                     demands[index] = replace(demands[index], forbidden=forbidden)

@@ -82,6 +82,40 @@ def test_model_is_translated_scored_and_kept(call: Call, model: Path, tmp_path: 
     assert call("translate", model, tmp_path / "test.de").out == kept.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--precision", "int8", "--workers", 2],
+        ["--beam", 4, "--search", "no_repeat=1", "--search", "min_length=3"],
+        ["--search", "temperature=1", "--search", "seed=4"],
+        ["--with", "MODEL"],
+    ],
+)
+def test_model_is_evaluated_as_it_translates(
+    call: Call, model: Path, tmp_path: Path, flags: list[object]
+) -> None:
+    flags = [model if flag == "MODEL" else flag for flag in flags]
+    for language in ("de", "en"):
+        (tmp_path / f"test.{language}").write_text("the cat\nthe dog\nthe sun saw a dog\n")
+    kept = tmp_path / "kept.txt"
+    done = call("evaluate", model, f"{tmp_path}/test.{{de,en}}", "-o", kept, *flags)
+    assert done.code == 0
+    translated = call("translate", model, tmp_path / "test.de", *flags).out
+    assert kept.read_text(encoding="utf-8") == translated
+    for index, flag in enumerate(flags):  # what a score depends on is said with it
+        if flag == "--search":
+            assert str(flags[index + 1]) in done.err
+
+
+@pytest.mark.parametrize("flag", ["--output", "--beam", "--search", "--with"])
+def test_translations_in_files_are_not_translated(
+    call: Call, files: dict[str, Path], flag: str
+) -> None:
+    done = call("evaluate", files["same.txt"], "-r", files["ref.en"], flag, "1")
+    assert done.code == 2
+    assert done.err.startswith(f"error: {flag} is for a model that translates")
+
+
 def test_model_without_test_corpus_asks_for_one(call: Call, model: Path) -> None:
     done = call("evaluate", model)
     assert done.code == 2

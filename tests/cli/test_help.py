@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import fields
 
 import pytest
 import typer.main
@@ -30,7 +31,7 @@ FLAGS = {
     "selftest": {"--json"},
     "evaluate": {
         "--reference", "-r", "--lowercase", "--tokenize", "--target-language", "--output", "-o",
-        "--json", "--beam", "--device",
+        "--json", "--beam", "--search", "--with", "--device", "--precision", "--workers",
     },
     "analyze gradients": {"--corpus", "--most", "--plot", "--json"},
     "analyze length": {"--corpus", "--by", "--most", "--plot", "--json"},
@@ -89,14 +90,24 @@ def test_no_command_but_two_has_more_than_twelve_options() -> None:
 
 
 @pytest.mark.parametrize("command", ["", "analyze", "recipe", "tokenizer", *FLAGS])
-def test_help_ends_in_two_examples(call: Call, command: str) -> None:
+def test_help_ends_in_examples(call: Call, command: str) -> None:
     helped = call(*command.split(), "--help")
     assert helped.code == 0
-    end = [line.strip() for line in helped.out.strip().split("\n")][-3:]
-    assert end[0] == "Examples:"
-    assert all(line.startswith(f"mtkit {command}".strip()) for line in end[1:])
-    known = set(re.findall(r"(?<=\s)--[a-z-]+", " ".join(end[1:])))
+    end = [line.strip() for line in helped.out.strip().split("\n")]
+    examples = end[end.index("Examples:") + 1 :]
+    assert len(examples) >= 2
+    assert all(line.startswith(f"mtkit {command}".strip()) for line in examples)
+    known = set(re.findall(r"(?<=\s)--[a-z-]+", " ".join(examples)))
     assert known <= {flag for flags in FLAGS.values() for flag in flags}
+
+
+def test_help_names_every_search_option(call: Call) -> None:
+    import mtkit
+
+    helped = call("translate", "--help").out
+    flags = FLAGS["translate"]
+    for field in fields(mtkit.SearchOptions):
+        assert f"--{field.name.replace('_', '-')}" in flags or field.name in helped
 
 
 def test_help_loads_nothing_heavy() -> None:

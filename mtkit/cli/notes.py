@@ -1,0 +1,72 @@
+"""What is said on stderr of lines that are translated: where we are, and what was not ordinary."""
+
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mtkit.cli.output import is_terminal, say
+
+if TYPE_CHECKING:
+    from mtkit import Translation
+
+_TOLD = 5  # lines that are named one by one before they are only counted
+
+
+@dataclass
+class Notes:
+    """What there is to say about lines that were not quite ordinary."""
+
+    longest: int
+    quiet: bool = False
+    split: int = 0
+    repaired: int = 0
+    first_repaired: int = 0
+    lines: int = 0
+    began: float = field(default_factory=time.monotonic)
+    _redrawn: bool = False
+
+    def add(self, number: int, translation: "Translation", *, repaired: bool) -> None:
+        self.lines = number
+        if repaired:
+            self.repaired += 1
+            self.first_repaired = self.first_repaired or number
+        if translation.status in ("split", "over-long"):
+            self.split += 1
+            if self.split <= _TOLD:
+                self._say(
+                    f"note: line {number} was longer than the model takes "
+                    f"({translation.source_tokens} tokens; it takes {self.longest}): "
+                    "split, translated in pieces and rejoined"
+                )
+
+    def progress(self, number: int) -> None:
+        """Where we are, redrawn in place, when a person can see it and it disturbs nothing."""
+        if self.quiet or is_terminal(sys.stdin) or is_terminal(sys.stdout):
+            return
+        if not is_terminal(sys.stderr):
+            return
+        rate = number / max(time.monotonic() - self.began, 1e-9)
+        sys.stderr.write(f"\r{number:,} lines, {rate:,.0f} a second ")
+        sys.stderr.flush()
+        self._redrawn = True
+
+    def end(self) -> None:
+        """The counts of what happened more than once."""
+        if self.split > _TOLD:
+            self._say(f"note: {self.split:,} lines in all were split and rejoined")
+        if self.repaired:
+            count = self.repaired
+            self._say(
+                f"warning: {count:,} {'line' if count == 1 else 'lines'} held NUL or bytes that "
+                f"are not UTF-8, read as U+FFFD (first: line {self.first_repaired:,})"
+            )
+        if not self.quiet and not is_terminal(sys.stdin):
+            took = max(time.monotonic() - self.began, 1e-9)
+            self._say(f"{self.lines:,} lines in {took:.1f} s, {self.lines / took:,.1f} a second")
+
+    def _say(self, text: str) -> None:
+        if self.quiet and not text.startswith("warning"):
+            return
+        say(f"\n{text}" if self._redrawn else text)
+        self._redrawn = False
