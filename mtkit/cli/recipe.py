@@ -150,9 +150,12 @@ def explain(
     import mtkit
     from mtkit.cli import sheet
 
-    if key in shipped.presets() and (found_sheet := shipped.sheet(key)) is not None:
-        sheet.explain(key, found_sheet, as_json)
+    name = shipped.spelled(key)
+    if name in shipped.presets() and (found_sheet := shipped.sheet(name)) is not None:
+        sheet.explain(name, found_sheet, as_json)
         return
+    if key.endswith("/small"):
+        shipped.preset(key)  # says which presets there are
     found = [
         knob
         for knob in mtkit.knobs()

@@ -54,8 +54,12 @@ def presets() -> list[str]:
 
 
 def preset(name: str) -> dict[str, object]:
-    """The tables of a preset: a model with the training that suits it. Raises UsageError."""
+    """The tables of a preset: a model with the training that suits it. Raises UsageError.
+
+    `NAME/small` is the small size of the preset NAME, as `NAME-small` is.
+    """
     known = presets()
+    name = spelled(name)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         raise UsageError(
@@ -65,13 +69,20 @@ def preset(name: str) -> dict[str, object]:
     return tomllib.loads((folder() / "presets" / f"{name}.toml").read_text(encoding="utf-8"))
 
 
+def spelled(name: str) -> str:
+    """The name of a preset as its file has it: luong2015-small for luong2015/small."""
+    return name.removesuffix("/small") + "-small" if name.endswith("/small") else name
+
+
 def sheet(name: str) -> dict[str, Any] | None:
     """The fidelity sheet of a preset, or of the paper's size if `name` is its small one.
 
     Points that a sheet shares with the one it is `like` stand in that one alone.
     """
-    path = folder() / "presets" / f"{name.removesuffix('-small')}{_SHEET}"
-    if not path.is_file():
+    name = spelled(name)
+    places = [folder() / "presets" / f"{n}{_SHEET}" for n in (name, name.removesuffix("-small"))]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
         return None
     found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     if "like" in found:
