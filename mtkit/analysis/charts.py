@@ -14,6 +14,14 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 190, 34, 44
 _LINE = 14  # pixels between two labels
 # Below 1e-12 of the first norm nothing is learned: what is there would only flatten the rest.
 _FLOOR = 1e-12
+_ALONE = """
+.ground { fill: #fff; } text { font: 12px system-ui, sans-serif; fill: #1b1b1b; }
+.name { font-weight: 600; } .grid { stroke: #d9d9d9; }
+@media (prefers-color-scheme: dark) {
+  .ground { fill: #16181c; } text { fill: #e6e6e6; } .grid { stroke: #3a3d44; }
+  polyline, circle, .name { filter: brightness(1.3); }
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,13 @@ def lines_chart(
     )
     parts.append(f'<text x="{_LEFT - 48}" y="14">{escape(y_label)}</text>')
     return _svg(WIDTH, HEIGHT, parts, y_label)
+
+
+def alone(chart: str) -> str:
+    """A chart as a file of its own, on a ground of its own: dark where the reader's screen is."""
+    head, mark, rest = chart.partition(">")
+    ground = '<rect width="100%" height="100%" class="ground"/>'
+    return f"{head}{mark}<style>{_ALONE}</style>{ground}{rest}\n"
 
 
 def heat_map(
@@ -185,7 +200,7 @@ def _names(ends: Sequence[tuple[float, str, str]]) -> list[str]:
         room = places[i + 1] - _LINE if i + 1 < len(places) else places[i] - over
         places[i] = min(places[i], room)
     return [
-        f'<text x="{WIDTH - _RIGHT + 8}" y="{y + 4:.1f}" fill="{colour}" class="name">'
+        f'<text x="{WIDTH - _RIGHT + 8}" y="{y + 4:.1f}" style="fill: {colour}" class="name">'
         f"{escape(name)}</text>"
         for y, (_, name, colour) in zip(places, ordered, strict=True)
     ]

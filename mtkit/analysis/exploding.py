@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
+from statistics import mean
 
 import torch
 import torch.nn.functional as F
@@ -25,13 +26,14 @@ class Course:
 
     radius: float
     largest: float  # norm of the whole gradient before clipping
-    loss: float  # per token, at the end; inf when it was lost
+    loss: float  # per token, the mean of the last quarter of updates; inf when it was lost
 
 
 @dataclass(frozen=True)
 class Exploding:
     """Three courses over the same batches from the same weights but for the radius."""
 
+    seed: int
     updates: int
     small: Course  # unclipped
     large: Course  # unclipped
@@ -63,7 +65,7 @@ def explode(
         enlarge(model, radius)
         return _descend(model, batches, radius, clip)
 
-    return Exploding(len(batches), course(low, inf), course(high, inf), course(high, _CLIP))
+    return Exploding(seed, len(batches), course(low, inf), course(high, inf), course(high, _CLIP))
 
 
 def enlarge(model: nn.Module, radius: float) -> None:
@@ -82,18 +84,20 @@ def enlarge(model: nn.Module, radius: float) -> None:
 def _descend(
     model: Seq2Seq, batches: Sequence[tuple[Tensor, Tensor]], radius: float, clip: float
 ) -> Course:
-    largest, loss = 0.0, torch.zeros(())
+    largest = 0.0
+    losses = []
     for source, target in batches:
         model.zero_grad()
         logits = model(source, inputs_of(target))
         loss = F.cross_entropy(logits.flatten(0, 1), target.flatten())
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(model.parameters(), clip))
-        if not torch.isfinite(loss) or norm != norm or norm == inf:
+        losses.append(float(loss.detach()))
+        if not isfinite(losses[-1]) or not isfinite(norm):
             return Course(radius, inf, inf)
         largest = max(largest, norm)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.grad is not None:
                     parameter.sub_(_RATE * parameter.grad)
-    return Course(radius, largest, float(loss.detach()))
+    return Course(radius, largest, mean(losses[-max(1, len(losses) // 4) :]))

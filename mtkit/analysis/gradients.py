@@ -34,6 +34,7 @@ from mtkit.symbols import BOS, EOS, PAD
 
 Rows = Sequence[tuple[Tensor, Tensor]]  # source [1, S] and target [1, T], both ending in EOS
 
+FAR = 40  # tokens: how far away each sentence's gradient is kept for the claims
 _NOTHING = 1e-20  # squared norms below it count as no gradient (Pascanu et al. 2013's code)
 
 
@@ -46,6 +47,7 @@ class Reach:
     # do not follow from one another.
     omega: float
     steps: float  # share of the steps that any gradient reaches ("steps in the past")
+    far: tuple[float, ...] = ()  # of each sentence that is so long, what is left at FAR
 
     def at(self, distance: int) -> float:
         """What is left of the gradient so far away; nan where no sentence is so long."""
@@ -191,7 +193,8 @@ def reach(sentences: Sequence[Tensor], passed: Sequence[Tensor]) -> Reach:
     # Where fewer than half of the sentences are so long, a mean would be of other sentences.
     kept = [column for column in columns if 2 * len(column) >= len(sentences)]
     means = tuple(sum(column) / len(column) for column in kept)
-    return Reach(means, sum(changes) / len(changes) if changes else nan, alive / all_steps)
+    far = tuple(columns[FAR]) if len(columns) > FAR else ()
+    return Reach(means, sum(changes) / len(changes) if changes else nan, alive / all_steps, far)
 
 
 def spectral_radius(layer: nn.RNNBase) -> float:

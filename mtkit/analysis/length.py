@@ -37,10 +37,30 @@ def by_length(
     labels = [f"{a}-{b}" for a, b in zip(starts, edges, strict=False)] + [f">{edges[-1]}"]
 
     def label(pair: Pair) -> str:
-        words = len(pair.source.split())
-        return labels[sum(words > edge for edge in edges)]
+        return labels[_bin(pair, edges)]
 
     return _binned(pairs, translations, label, labels, (target_language, resamples))
+
+
+def strangers(pairs: Sequence[Pair], *, edges: Sequence[int] = LENGTHS) -> list[Pair]:
+    """Each pair with the target of the next one in its bin of length.
+
+    What a translation scores against it is chance: the words and endings that any two sentences of
+    that length have in common.
+    """
+    last: dict[int, int] = {}
+    found = list(pairs)
+    for index in [*range(len(pairs)), *range(len(pairs))]:  # twice: the last pair meets the first
+        before = last.get(_bin(pairs[index], edges))
+        if before is not None:
+            found[before] = Pair(pairs[before].source, pairs[index].target)
+        last[_bin(pairs[index], edges)] = index
+    return found
+
+
+def _bin(pair: Pair, edges: Sequence[int]) -> int:
+    words = len(pair.source.split())
+    return sum(words > edge for edge in edges)
 
 
 def by_rarity(

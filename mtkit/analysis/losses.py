@@ -32,19 +32,14 @@ def token_losses(model: Seq2Seq, rows: Rows, *, shuffle: int | None = None) -> l
     return found
 
 
-def mean_loss(losses: Sequence[Tensor]) -> float:
-    """Per token, over all sentences."""
-    return float(torch.cat(list(losses)).mean())
-
-
-def by_thirds(losses: Sequence[Tensor]) -> tuple[float, float, float]:
-    """The mean loss of the first, middle and last third of every target."""
-    thirds: list[list[Tensor]] = [[], [], []]
+def by_thirds(losses: Sequence[Tensor]) -> tuple[tuple[float, float, float], ...]:
+    """The mean loss of the first, middle and last third of every target of three tokens or more."""
+    found = []
     for sentence in losses:
-        for part, values in zip(thirds, sentence.tensor_split(3), strict=True):
-            part.append(values)
-    first, middle, last = (float(torch.cat(part).mean()) for part in thirds)
-    return first, middle, last
+        if len(sentence) >= 3:
+            first, middle, last = (float(part.mean()) for part in sentence.tensor_split(3))
+            found.append((first, middle, last))
+    return tuple(found)
 
 
 def inputs_of(target: Tensor) -> Tensor:
@@ -52,29 +47,39 @@ def inputs_of(target: Tensor) -> Tensor:
     return F.pad(target[:, :-1], (1, 0), value=BOS)
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """The median CPU time of some calls, which other programs on the machine change little."""
-    work()
-    took = []
-    for _ in range(_TIMED):
-        began = time.process_time()
+def cpu_seconds(*works: Callable[[], object]) -> tuple[tuple[float, ...], ...]:
+    """CPU times of each work, which other programs on the machine change little.
+
+    The works take turns, so that what does change falls on all of them alike.
+    """
+    for work in works:
         work()
-        took.append(time.process_time() - began)
-    return median(took)
+    took: list[list[float]] = [[] for _ in works]
+    for _ in range(_TIMED):
+        for work, times in zip(works, took, strict=True):
+            began = time.process_time()
+            work()
+            times.append(time.process_time() - began)
+    return tuple(map(tuple, took))
 
 
-def training_seconds(model: Seq2Seq, source: Tensor, target: Tensor) -> float:
-    """CPU seconds of one loss and its gradient, source [B, S], target [B, T]."""
-    model.train()
+def updating(model: Seq2Seq, source: Tensor, target: Tensor) -> Callable[[], None]:
+    """One loss and its gradient as something to time, source [B, S], target [B, T]."""
 
     def update() -> None:
+        model.train()
         model.zero_grad()
         logits = model(source, inputs_of(target))
         F.cross_entropy(logits.flatten(0, 1), target.flatten()).backward()  # type: ignore[no-untyped-call]
 
-    took = cpu_seconds(update)
+    return update
+
+
+def training_seconds(model: Seq2Seq, source: Tensor, target: Tensor) -> float:
+    """CPU seconds of one loss and its gradient, the median of some."""
+    (times,) = cpu_seconds(updating(model, source, target))
     model.eval()
-    return took
+    return median(times)
 
 
 @torch.inference_mode()
@@ -89,4 +94,5 @@ def decoding_seconds(model: Seq2Seq, source: Tensor, target: Tensor) -> tuple[fl
         for tokens in inputs.unbind(1):
             model.step(tokens.unsqueeze(1), memory, state)
 
-    return cpu_seconds(lambda: model.decode(inputs, memory)), cpu_seconds(stepped)
+    whole, single = cpu_seconds(lambda: model.decode(inputs, memory), stepped)
+    return median(whole), median(single)

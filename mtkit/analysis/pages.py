@@ -3,17 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 from mtkit import model_dir
 from mtkit.analysis import report
 from mtkit.analysis.attention import attention
+from mtkit.analysis.charts import Line, alone, lines_chart
+from mtkit.analysis.claims import claims_table
 from mtkit.analysis.comparison import Compared, compare_runs
+from mtkit.analysis.evidence import Evidence, valid_pairs
 from mtkit.analysis.gradients import gradients
-from mtkit.analysis.ladder import Climbed, valid_pairs
+from mtkit.analysis.ladder import Climbed
 from mtkit.analysis.length import Bin, by_copies, by_length, by_rarity
+from mtkit.analysis.rungs import chosen
 from mtkit.data.corpus import Pair, open_corpora
 from mtkit.decoding.translator import Translator
 from mtkit.errors import ModelError, UsageError
+from mtkit.training.checkpoint import write_text
 
 _COMPARED = 200
 
@@ -61,19 +67,26 @@ def write_comparison(
     report.write_page(path, report.page("Comparison of runs", sections))
 
 
-def write_ladder(path: Path, climbed: Climbed) -> None:
-    """The ladder's report: the claims, then what they were computed from."""
+def write_ladder(folder: Path, climbed: Climbed) -> Path:
+    """The ladder's report, which is the path that is given back, and two parts of it as files.
+
+    report.html: the claims, then what they were computed from, of the first seed; claims.md: the
+    table of claims; lengths.svg: the main picture, over all seeds.
+    """
     first = min(item.seed for item in climbed.evidence)
+    measured = [item for item in climbed.evidence if item.seed == first]
     runs = [
         run for run, item in zip(climbed.runs, climbed.evidence, strict=True) if item.seed == first
     ]
-    pairs = valid_pairs(model_dir.load(runs[0]).recipe)[:_COMPARED]
-    language = model_dir.load(runs[0]).recipe.data.target_language
+    recipe = model_dir.load(runs[0]).recipe
+    pairs = valid_pairs(recipe)[:_COMPARED]
+    language = recipe.data.target_language
     compared = compare_runs(runs, pairs, target_language=language, device="cpu")
     table, curves, *sentences = report.comparison_sections(compared, pairs)
-    measured = [item for item in climbed.evidence if item.seed == first]
+    picture = lengths_picture(climbed.evidence)
     sections = [
         report.claims_section(climbed.claims),
+        picture,
         table,
         curves,
         report.length_section({item.rung: item.bins for item in measured}),
@@ -81,7 +94,35 @@ def write_ladder(path: Path, climbed: Climbed) -> None:
         *_attention({run.facts.title: run.facts.path for run in compared}, pairs),
         *sentences,
     ]
-    report.write_page(path, report.page("From RNN to Transformer", sections))
+    page = folder / "report.html"
+    report.write_page(page, report.page("From RNN to Transformer", sections))
+    write_text(claims_table(climbed.claims), folder / "claims.md")
+    if picture:
+        write_text(alone(picture), folder / "lengths.svg")
+    return page
+
+
+def lengths_picture(evidence: Sequence[Evidence]) -> str:
+    """BLEU by source length of every rung: the mean over seeds, and half of the range between them.
+
+    Empty where the sentences are all of one length.
+    """
+    by_rung: dict[str, list[Evidence]] = {}
+    for item in evidence:
+        by_rung.setdefault(item.rung, []).append(item)
+    labels = [found.label for found in evidence[0].bins]
+    if len(labels) < 2:
+        return ""
+    curves = []
+    for rung, items in by_rung.items():
+        values = [[found.scores[0].value for found in item.bins] for item in items]
+        means = [mean(column) for column in zip(*values, strict=True)]
+        spread = [(max(column) - min(column)) / 2 for column in zip(*values, strict=True)]
+        points = tuple((float(place), value) for place, value in enumerate(means))
+        curves.append(
+            Line(chosen((rung,))[0].title, points, tuple(spread) if len(items) > 1 else ())
+        )
+    return lines_chart(curves, "words of the source", "BLEU", ticks=labels)
 
 
 def _attention(runs: Mapping[str, Path], pairs: Sequence[Pair]) -> list[str]:

@@ -163,13 +163,15 @@ def attention_section(name: str, found: AttentionMaps) -> str:
 
 
 def claims_section(claims: Sequence[Claim]) -> str:
-    """Claim, what was measured, verdict."""
+    """Claim, what was measured, the rule, verdict."""
     rows = []
     for claim in claims:
         kind = {"reproduced": "yes", "not reproduced": "no"}.get(claim.verdict, "note")
+        seeds = f"<br><span class='note'>seeds {', '.join(map(str, claim.seeds))}</span>"
         rows.append(
-            f"<tr><td>{claim.number}. {escape(claim.claim)}</td><td>{escape(claim.measured)}</td>"
-            f"<td class='{kind}'>{claim.verdict}</td></tr>"
+            f"<tr><td>{claim.number}. {escape(claim.claim)}</td><td>{escape(claim.measured)}"
+            f"<br><span class='note'>It holds if {escape(claim.rule)}.</span></td>"
+            f"<td class='{kind}'>{claim.verdict}{seeds if claim.seeds else ''}</td></tr>"
         )
     head = "<tr><th>claim</th><th>measured</th><th>verdict</th></tr>"
     return (

@@ -33,8 +33,10 @@ class Climb:
     """What all rungs of one ladder share."""
 
     folder: Path
-    minutes: float = 30.0  # of training, for all rungs of all seeds together; 0: no limit
-    updates: int = 2000  # a rung ends after so many, or when its share of the minutes is over
+    # Of training, for all eight rungs of one seed together, and for fewer in proportion, so that a
+    # rung's share is the same whatever is trained beside it; 0: no limit.
+    minutes: float = 36.0
+    updates: int = 2000  # after which a rung ends, unless its share of the minutes is over before
     seeds: tuple[int, ...] = (1,)
     rungs: tuple[str, ...] = ()  # names; () is all
     train: tuple[str, ...] = ()  # corpora of the user's own; () is the phrasebook
@@ -81,8 +83,8 @@ def chosen(names: Sequence[str]) -> list[Rung]:
     return [rung for rung in RUNGS if not names or rung.name in names]
 
 
-def recipe_of(rung: Rung, climb: Climb, seed: int, share: float) -> Recipe:
-    """The recipe of a rung; `share` is the minutes it may train. Its width is fitted to the size.
+def recipe_of(rung: Rung, climb: Climb, seed: int) -> Recipe:
+    """The recipe of a rung, whose width is fitted to the size of the others.
 
     The size is that of a Transformer of two layers on each side and width 96.
     """
@@ -97,7 +99,7 @@ def recipe_of(rung: Rung, climb: Climb, seed: int, share: float) -> Recipe:
         "tokenizer": {"vocabulary": 1500},
         "model": rung.model,
         "training": {
-            "minutes": share,
+            "minutes": climb.minutes / len(RUNGS),
             "updates": climb.updates,
             "max_tokens": 1536,
             "seed": seed,

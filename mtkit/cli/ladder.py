@@ -19,9 +19,7 @@ _INTERRUPTED = 130
 
 def add_to(app: typer.Typer) -> None:
     app.command(
-        epilog=examples(
-            "mtkit ladder -o runs/ladder", "mtkit ladder -o runs/ladder --seeds 1,2,3 --minutes 90"
-        )
+        epilog=examples("mtkit ladder -o runs/ladder", "mtkit ladder -o runs/ladder --seeds 1,2,3")
     )(ladder)
 
 
@@ -30,8 +28,8 @@ def ladder(
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all its runs.")
     ] = Path("runs/ladder"),
     minutes: Annotated[
-        float, typer.Option(min=0, metavar="N", help="Training of all rungs together; 0: no limit.")
-    ] = 30.0,
+        float, typer.Option(min=0, metavar="N", help="Training of one seed's rungs; 0: no limit.")
+    ] = 36.0,
     updates: Annotated[
         int, typer.Option(min=1, metavar="N", help="A rung ends after so many at the latest.")
     ] = 2000,
@@ -71,14 +69,17 @@ def ladder(
     if climbed.interrupted:
         say("stopped; run the same command again to go on")
         raise typer.Exit(_INTERRUPTED)
-    report = output / "report.html"
-    mtkit.write_ladder(report, climbed)
+    report = mtkit.write_ladder(output, climbed)
     for claim in climbed.claims:
         if as_json:
             write(json_line(claim))
         else:
-            draw(f"{claim.number}. {claim.claim}: {claim.verdict}", f"   {claim.measured}")
-    say(f"the report is {report}")
+            draw(
+                f"{claim.number}. {claim.claim}: {claim.verdict}",
+                f"   {claim.measured}",
+                f"   it holds if {claim.rule}",
+            )
+    say(f"the report is {report}; beside it are claims.md and lengths.svg")
 
 
 class _Progress:

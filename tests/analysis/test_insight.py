@@ -9,11 +9,10 @@ import torch
 
 from mtkit.analysis.attention import entropy, word_alignment
 from mtkit.analysis.charts import Line, heat_map, lines_chart
-from mtkit.analysis.claims import Evidence, judge, negated_command, negation_accuracy
-from mtkit.analysis.exploding import Course, Exploding, enlarge, explode
-from mtkit.analysis.gradients import Gradients, Reach, spectral_radius
-from mtkit.analysis.length import by_copies, by_length, by_rarity
-from mtkit.analysis.losses import by_thirds
+from mtkit.analysis.exploding import enlarge, explode
+from mtkit.analysis.gradients import spectral_radius
+from mtkit.analysis.length import by_copies, by_length, by_rarity, strangers
+from mtkit.analysis.losses import by_thirds, cpu_seconds
 from mtkit.analysis.rungs import Climb, chosen, recipe_of, sized
 from mtkit.data.corpus import Pair
 from mtkit.errors import DataError, UsageError
@@ -62,44 +61,22 @@ def test_words_are_aligned_by_the_attention_of_all_their_pieces() -> None:
 
 
 def test_loss_by_thirds_is_of_each_sentence() -> None:
-    assert by_thirds([torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 4.0, 5.0])]) == (2, 3, 4)
+    losses = [torch.tensor([1.0, 2.0, 3.0]), torch.tensor([9.0]), torch.tensor([3.0, 4.0, 5.0])]
+    assert by_thirds(losses) == ((1, 2, 3), (3, 4, 5))
 
 
-def test_negated_commands_are_told_from_statements() -> None:
-    assert negated_command("Don't sleep here.")
-    assert negated_command("Please don't sleep.")
-    assert not negated_command("I don't sleep.")
-    assert not negated_command("Sleep here.")
-    found = negation_accuracy(["Don't go.", "Go.", "Don't run."], ["Don't go.", "Go.", "Run."])
-    assert found == (2, 0.75)
-    assert negation_accuracy(["Go."], ["Go."]) is None
+def test_works_that_are_timed_take_turns() -> None:
+    made: list[str] = []
+    times = cpu_seconds(lambda: made.append("a"), lambda: made.append("b"))
+    assert "".join(made) == "ab" * (len(made) // 2)
+    assert [len(column) for column in times] == [len(made) // 2 - 1] * 2, "the first is a warm-up"
 
 
-def evidence(rung: str, left: float, thirds: tuple[float, float, float] = (1, 1, 1)) -> Evidence:
-    reach = Reach(tuple([1.0] * 40 + [left]), 0.0, 1.0)
-    moments = tuple(Gradients(rung, m, reach, reach, 1.0) for m in ("initial", "trained"))
-    return Evidence(rung, 1, moments, (), thirds, 2.0, 2.5, 10.0, 1.0, 2.0, ())
-
-
-def test_verdicts_follow_the_figures() -> None:
-    fading = [evidence("rnn", 1e-6), evidence("gru", 1e-2), evidence("lstm", 1e-1)]
-    verdicts = [claim.verdict for claim in judge(fading, None, None)]
-    assert verdicts == ["reproduced", *["not measured"] * 7]
-    equal = [evidence("rnn", 1e-1), evidence("gru", 1e-2), evidence("lstm", 1e-1)]
-    assert judge(equal, None, None)[0].verdict == "not reproduced"
-    turned = [evidence("lstm", 1.0, (3, 2, 1)), evidence("lstm-reversed", 1.0, (2, 2, 1))]
-    assert judge(turned, None, None)[3].verdict == "reproduced"
-    assert judge(turned[::-1], None, None)[3].measured.endswith("+1.000, +0.000, +0.000")
-
-
-def test_explosion_is_judged_by_norm_and_loss() -> None:
-    def verdict(norm: float, loss: float) -> str:
-        small, large = Course(0.9, 1.0, 5.0), Course(2.5, norm, loss)
-        return judge([], Exploding(9, small, large, Course(2.5, norm, 4.0)), None)[1].verdict
-
-    assert verdict(50, math.inf) == "reproduced"
-    assert verdict(50, 3.0) == "not reproduced"
-    assert verdict(5, math.inf) == "not reproduced"
+def test_strangers_are_other_targets_of_the_same_length() -> None:
+    pairs = [Pair("a b", "1"), Pair("a b c d", "2"), Pair("c d", "3"), Pair("e f", "4")]
+    found = strangers(pairs, edges=(3,))
+    assert [pair.source for pair in found] == [pair.source for pair in pairs]
+    assert [pair.target for pair in found] == ["3", "2", "4", "1"], "alone in its bin: itself"
 
 
 def test_enlarged_matrices_have_the_radius_asked_for() -> None:
@@ -111,9 +88,10 @@ def test_enlarged_matrices_have_the_radius_asked_for() -> None:
 
 def test_the_experiment_is_the_same_again() -> None:
     batches = [(torch.randint(4, 20, (4, 12)), torch.randint(4, 20, (4, 6))) for _ in range(2)]
-    first, again = (explode(batches, 20, width=16) for _ in range(2))
+    first, again, other = (explode(batches, 20, width=16, seed=seed) for seed in (1, 1, 2))
     assert first == again
-    assert first.updates == 2
+    assert first.small != other.small
+    assert (first.updates, first.seed, other.seed) == (2, 1, 2)
 
 
 def test_rungs_are_of_about_one_size() -> None:
@@ -129,7 +107,8 @@ def test_rungs_are_of_about_one_size() -> None:
 
 def test_ladder_recipes_share_data_and_budget(tmp_path) -> None:  # type: ignore[no-untyped-def]
     plan = Climb(tmp_path, updates=7)
-    first, second = (recipe_of(rung, plan, 3, 2.0) for rung in chosen(("rnn", "transformer")))
+    first, second = (recipe_of(rung, plan, 3) for rung in chosen(("rnn", "transformer")))
+    assert first.training.minutes == plan.minutes / 8
     assert first.data == second.data
     assert first.training == second.training
     assert first.training.seed == 3

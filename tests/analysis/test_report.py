@@ -40,7 +40,10 @@ def example() -> str:
         compared("a", "one house here", "nothing"),
         compared("b", "one house here", PAIRS[1].target),
     ]
-    claims = [Claim(1, "it is so", "1 < 2", "reproduced"), Claim(2, "or not", "", "not measured")]
+    claims = [
+        Claim(1, "it is so", "1 < 2", "it is so", "reproduced", (1,)),
+        Claim(2, "or not", "", "it is so", "not decided here", ()),
+    ]
     chart = lines_chart([Line("a", ((0, 1.0), (9, 1e-6)))], "x", "y", logarithmic=True)
     parts = [claims_section(claims), *comparison_sections(runs, PAIRS), chart]
     return page("A & B", [*parts, heat_map([[0.1, 0.9]], ["one"], ["eins", "</s>"])])
@@ -69,7 +72,7 @@ def test_page_escapes_and_brings_nothing_from_elsewhere() -> None:
     assert "<title>A &amp; B</title>" in text
     assert "prefers-color-scheme: dark" in text
     assert not re.search(r"<script|<link|@import|url\(|(href|src)=", text)
-    assert "not measured" in text
+    assert "not decided here" in text
 
 
 @pytest.mark.slow

@@ -1,0 +1,51 @@
+"""The whole ladder, tiny: every rung trained, measured and judged; the second call does nothing."""
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.cli.conftest import Call
+
+RUNGS = ("rnn", "gru", "lstm", "lstm-reversed", "lstm-additive", "lstm-dot",
+         "transformer-blind", "transformer")  # fmt: skip
+# German, so that the minimal pairs, which are Korean, take no time.
+TINY = (
+    "--corpus", "phrasebook:de-en:train#size=300,min_words=3,max_words=60",
+    "--valid", "phrasebook:de-en:valid#size=24,min_words=3,max_words=60", "--updates", "2",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_ladder_trains_judges_and_goes_on(call: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "ladder"
+    part = call("ladder", "-o", folder, *TINY, "--only", "rnn,lstm", "--json")
+    assert part.code == 0, part.err
+    assert {json.loads(line)["verdict"] for line in part.out.splitlines()} > {"not decided here"}
+    weights = (folder / "seed-1" / "lstm" / "weights.safetensors").read_bytes()
+
+    whole = call("ladder", "-o", folder, *TINY)
+    assert whole.code == 0, whole.err
+    assert [path.name for path in sorted((folder / "seed-1").iterdir())] == sorted(RUNGS)
+    assert (folder / "seed-1" / "lstm" / "weights.safetensors").read_bytes() == weights
+    claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))["claims"]
+    assert [claim["number"] for claim in claims] == list(range(1, 9))
+    undecided = [claim["number"] for claim in claims if claim["verdict"] == "not decided here"]
+    assert undecided == [3, 8], "two updates teach nothing, and Korean is not there"
+    for claim in claims:
+        assert f"{claim['number']}. {claim['claim']}: {claim['verdict']}" in whole.out
+        assert claim["rule"]
+        assert re.search(r"\d", claim["measured"]) or claim["number"] == 8
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(text in page for text in ("not reproduced", "not decided here", "Reach of the"))
+    assert (folder / "claims.md").read_text(encoding="utf-8").count("\n") == 10
+    ElementTree.fromstring((folder / "lengths.svg").read_text(encoding="utf-8"))
+
+    written = {path: path.stat().st_mtime_ns for path in folder.glob("seed-1/*/evidence.json")}
+    logs = {path: path.read_bytes() for path in folder.glob("seed-1/*/log.jsonl")}
+    again = call("ladder", "-o", folder, *TINY)
+    assert again.code == 0, again.err
+    assert {path: path.stat().st_mtime_ns for path in written} == written, "measured once"
+    assert {path: path.read_bytes() for path in logs} == logs, "trained once"
