@@ -135,6 +135,19 @@ def test_results_table_stands_between_its_marks() -> None:
     assert {len(row) for row in rows} == {8}
 
 
+def test_ladder_stands_whole_between_its_marks() -> None:
+    """Nothing yet, or the eight claims with a verdict each, and the picture that is shipped."""
+    (shown,) = re.findall(r"<!-- ladder -->\n(.*?)<!-- /ladder -->", README, re.DOTALL)
+    if not shown:
+        return
+    rows = re.findall(
+        r"^\| (\d)\. .*\*\*(reproduced|not reproduced|not decided here)\*\*", shown, re.M
+    )
+    assert [number for number, _ in rows] == list("12345678")
+    (picture,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", shown)
+    assert (REPOSITORY / picture).stat().st_size < 150_000
+
+
 def test_readme_names_no_path_of_one_machine() -> None:
     assert not re.search(r"/home/|/tmp/|/root/", README)
 

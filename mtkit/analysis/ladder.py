@@ -1,7 +1,7 @@
 """The ladder: train every rung into a run folder of its own, measure them all, judge the claims."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from mtkit.analysis.evidence import Evidence, examine, in_batch, valid_pairs
 from mtkit.analysis.exploding import Exploding, explode
 from mtkit.analysis.gradients import encoded
 from mtkit.analysis.rules import Costs
-from mtkit.analysis.rungs import Climb, Rung, chosen, recipe_of
+from mtkit.analysis.rungs import RUNGS, Climb, Rung, chosen, place_of, recipe_of, same_training
 from mtkit.data.tokenizer import Tokenizer
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
-from mtkit.recipe import RecurrentSection
+from mtkit.recipe import Recipe, RecurrentSection
 from mtkit.training.checkpoint import write_text
 from mtkit.training.events import Event, Finished
 from mtkit.training.run import train
@@ -44,28 +44,45 @@ Listen = Callable[[int, int, str, Event | None], None]  # rung number from 0, ru
 def climb(plan: Climb, listen: Listen = lambda number, count, title, event: None) -> Climbed:
     """Train and measure what is not yet; the same call again goes on where it was.
 
-    A rung is measured as soon as it is trained, and what was measured is kept in its folder.
+    A rung is measured as soon as it is trained, and what was measured is kept in its folder. Rungs
+    and seeds that another call with these settings trained in the same folder are judged too.
     """
     jobs = [(rung, seed) for seed in plan.seeds for rung in chosen(plan.rungs)]
-    runs: list[Path] = []
-    evidence: list[Evidence] = []
+    found: dict[Path, Evidence] = {}
     for number, (rung, seed) in enumerate(jobs):
-        folder = plan.folder / f"seed-{seed}" / rung.name
+        folder = plan.run(rung, seed)
         title = f"{rung.title}, seed {seed}"
 
         def hear(event: Event, number: int = number, title: str = title) -> None:
             listen(number, len(jobs), title, event)
 
         if not _trained(rung, plan, seed, folder, hear):
-            return Climbed(tuple(runs), tuple(evidence), (), interrupted=True)
+            return Climbed(tuple(found), tuple(found.values()), (), interrupted=True)
         listen(number, len(jobs), f"measuring {title}", None)
-        runs.append(folder)
-        evidence.append(examine(rung.name, seed, folder))
+        found[folder] = examine(rung.name, seed, folder)
+    for rung, seed in _of_other_calls(plan, set(found)):
+        found[plan.run(rung, seed)] = examine(rung.name, seed, plan.run(rung, seed))
     listen(len(jobs) - 1, len(jobs), "measuring exploding gradients and what cells cost", None)
-    claims = judge(evidence, *_experiments(runs, plan.seeds))
-    found = {"claims": [asdict(c) for c in claims], "evidence": [asdict(e) for e in evidence]}
-    write_text(json.dumps(found, indent=1, ensure_ascii=False), plan.folder / "claims.json")
-    return Climbed(tuple(runs), tuple(evidence), tuple(claims))
+    ordered = sorted(found, key=lambda run: (found[run].seed, place_of(found[run].rung)))
+    evidence = [found[run] for run in ordered]
+    seeds = sorted({item.seed for item in evidence})
+    claims = judge(evidence, *_experiments(ordered[0], seeds))
+    table = {"claims": [asdict(c) for c in claims], "evidence": [asdict(e) for e in evidence]}
+    write_text(json.dumps(table, indent=1, ensure_ascii=False), plan.folder / "claims.json")
+    return Climbed(tuple(ordered), tuple(evidence), tuple(claims))
+
+
+def _of_other_calls(plan: Climb, known: set[Path]) -> Iterator[tuple[Rung, int]]:
+    """Rungs that were trained to their end in the plan's folder by a recipe of this plan."""
+    for path in sorted(plan.folder.glob("seed-*/*/finished.json")):
+        seed = path.parent.parent.name.removeprefix("seed-")
+        if path.parent in known or not seed.isdigit():
+            continue
+        for rung in RUNGS:
+            if rung.name == path.parent.name and same_training(
+                Recipe.load(path.parent / "recipe.toml"), recipe_of(rung, plan, int(seed))
+            ):
+                yield rung, int(seed)
 
 
 def _trained(
@@ -83,13 +100,12 @@ def _trained(
     return not (ends and ends[-1].reason == "interrupted")
 
 
-def _experiments(
-    runs: Sequence[Path], seeds: Sequence[int]
-) -> tuple[list[Exploding], Costs | None]:
-    """The two claims that need no trained model: exploding gradients, and what cells cost."""
-    if not runs:
-        return [], None
-    loaded = model_dir.load(runs[0])
+def _experiments(run: Path, seeds: Sequence[int]) -> tuple[list[Exploding], Costs]:
+    """The two claims that need no trained model: exploding gradients, and what cells cost.
+
+    Of the run they take the tokenizers and the validation pairs.
+    """
+    loaded = model_dir.load(run)
     pairs = valid_pairs(loaded.recipe)
     tokenizers = loaded.source_tokenizer, loaded.target_tokenizer
     rows = sorted(encoded(pairs, *tokenizers), key=lambda row: row[0].size(1))

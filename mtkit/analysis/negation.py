@@ -29,15 +29,16 @@ class Place:
     """Where the negation stands in the Korean sentence; in the English it stands first."""
 
     label: str
-    units: tuple[int, int]  # clauses that the sentence may have
+    drawn: tuple[int, int]  # English words that a sentence is drawn for
+    units: tuple[int, int]  # clauses that it may have
     words: tuple[int, int]  # of the whole sentence
     after: tuple[int, int]  # of them after the negated predicate
 
 
 PLACES = (
-    Place("last of 3-6 words", (1, 1), (3, 6), (0, 0)),
-    Place("last of 7 or more", (1, 1), (7, _LONGEST), (0, 0)),
-    Place("20 or more words before the end", (2, 99), (1, _LONGEST), (_APART, _LONGEST)),
+    Place("last of 3-6 words", (4, 10), (1, 1), (3, 6), (0, 0)),
+    Place("last of 7 or more", (10, 22), (1, 1), (7, _LONGEST), (0, 0)),
+    Place("20 or more words before the end", (35, 80), (2, 99), (1, _LONGEST), (_APART, _LONGEST)),
 )
 
 
@@ -68,7 +69,7 @@ def twins(place: Place, count: int = TWINS, seed: int = 7) -> tuple[Twin, ...]:
     for _ in range(_DRAWS):
         if len(found) == count:
             break
-        meaning = draw.sentence(4 + 86 * random.random() ** 2)
+        meaning = draw.sentence(random.uniform(*place.drawn))
         twin = _twin(meaning, place) if _suits(meaning, place) else None
         if twin is not None:
             found[twin.plain.source] = twin

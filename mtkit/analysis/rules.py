@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import hypot, inf, isfinite
 from statistics import mean, median
-from typing import Any
 
 from mtkit.analysis.evidence import Evidence
 from mtkit.analysis.exploding import Exploding
@@ -89,12 +88,12 @@ def explodes(found: Sequence[Exploding]) -> Judged:
     first = found[0]
     text = (
         f"an RNN's largest gradient norm in {first.updates} updates: "
-        f"{_row(found, lambda e: f'{e.small.largest:.2g}')} at spectral radius "
-        f"{first.small.radius:g}, {_row(found, lambda e: f'{e.large.largest:.2g}')} at "
+        f"{_row(f'{e.small.largest:.2g}' for e in found)} at spectral radius "
+        f"{first.small.radius:g}, {_row(f'{e.large.largest:.2g}' for e in found)} at "
         f"{first.large.radius:g}; loss of the last quarter: "
-        f"{_row(found, lambda e: f'{e.small.loss:.2f}')}, "
-        f"{_row(found, lambda e: f'{e.large.loss:.2f}')}, and with clipping "
-        f"{_row(found, lambda e: f'{e.clipped.loss:.2f}')}"
+        f"{_row(f'{e.small.loss:.2f}' for e in found)}, "
+        f"{_row(f'{e.large.loss:.2f}' for e in found)}, and with clipping "
+        f"{_row(f'{e.clipped.loss:.2f}' for e in found)}"
     )
 
     def holds(one: Exploding) -> bool:
@@ -187,7 +186,7 @@ def moved(seeds: Sequence[Found]) -> Judged:
         return [plain[part] - turned[part] for plain, turned in pairs]
 
     parts = [
-        f"{name} {_row(seeds, lambda s, part=part: f'{mean(gains(s, part)):+.3f}')}"
+        f"{name} {_row(f'{mean(gains(seed, part)):+.3f}' for seed in seeds)}"
         for part, name in enumerate(("first", "middle", "last"))
     ]
     text = f"loss a token that reversal saves in a third of the targets: {', '.join(parts)}"
@@ -230,7 +229,7 @@ def faster(seeds: Sequence[Found]) -> Judged:
     names = [*_others(seeds[0]), "transformer"]
     speeds = _each(seeds, names, lambda e: f"{e.tokens_per_second:,.0f}")
     gains = ", ".join(
-        f"{name} {_row(seeds, lambda s, n=name: _gain(s, n))}" for name in _others(seeds[0])
+        f"{name} {_row(_gain(seed, name) for seed in seeds)}" for name in _others(seeds[0])
     )
     text = (
         f"target tokens of training a CPU second: {speeds}. The Transformer's decoder is faster "
@@ -276,7 +275,7 @@ def order(seeds: Sequence[Found]) -> Judged:
         return MISSING
 
     def words(name: str) -> str:
-        return _row(seeds, lambda s: f"{mean(s[name].losses):.3f} and {mean(s[name].shuffled):.3f}")
+        return _row(f"{mean(s[name].losses):.3f} and {mean(s[name].shuffled):.3f}" for s in seeds)
 
     text = (
         "loss a token with the source as it is and shuffled: without positions "
@@ -305,10 +304,10 @@ def negated(seeds: Sequence[Found]) -> Judged:
     if not seeds:
         return MISSING
     rungs = [name for name in seeds[0] if all(name in seed for seed in seeds)]
-    parts = [
-        f"{place.label}: {_each(seeds, rungs, lambda e, n=n: f'{e.negation[n].accuracy:.0%}')}"
-        for n, place in enumerate(PLACES)
-    ]
+    parts = []
+    for n, place in enumerate(PLACES):
+        rights = (f"{r} {_row(f'{s[r].negation[n].accuracy:.0%}' for s in seeds)}" for r in rungs)
+        parts.append(f"{place.label}: {', '.join(rights)}")
     text = f"right beginnings of commands, where the negation is the {'; '.join(parts)}"
 
     def learned(seed: Found, name: str) -> bool:
@@ -336,14 +335,14 @@ def _held(seeds: Sequence[Found], holds: Callable[[Found], bool]) -> dict[int | 
     return {_number(seed): holds(seed) for seed in seeds}
 
 
-def _row(items: Sequence[Any], form: Callable[[Any], str]) -> str:
+def _row(figures: Iterable[str]) -> str:
     """A figure a seed: 1 / 2 / 3."""
-    return " / ".join(map(form, items))
+    return " / ".join(figures)
 
 
 def _each(seeds: Sequence[Found], names: Iterable[str], form: Callable[[Evidence], str]) -> str:
     """The figures of several rungs: rnn 1 / 2 / 3, gru 4 / 5 / 6."""
-    return ", ".join(f"{name} {_row(seeds, lambda s, n=name: form(s[n]))}" for name in names)
+    return ", ".join(f"{name} {_row(form(seed[name]) for seed in seeds)}" for name in names)
 
 
 def _less(values: Sequence[float], others: Sequence[float]) -> list[float]:

@@ -43,6 +43,10 @@ class Climb:
     valid: tuple[str, ...] = ()
     device: str = "auto"
 
+    def run(self, rung: Rung, seed: int) -> Path:
+        """The run folder of a rung."""
+        return self.folder / f"seed-{seed}" / rung.name
+
 
 def _recurrent(cell: str, memory: str = "context", **others: object) -> dict[str, Any]:
     return {
@@ -81,6 +85,22 @@ def chosen(names: Sequence[str]) -> list[Rung]:
         if name not in _BY_NAME:
             raise UsageError(f"the ladder has no rung {name}", f"its rungs: {' '.join(_BY_NAME)}")
     return [rung for rung in RUNGS if not names or rung.name in names]
+
+
+def place_of(name: str) -> int:
+    """Where on the ladder a rung stands, from 0."""
+    return list(_BY_NAME).index(name)
+
+
+def same_training(one: Recipe, other: Recipe) -> bool:
+    """Whether two runs are of the same corpora, model and training, but for a limit of minutes."""
+
+    def kept(recipe: Recipe) -> tuple[object, ...]:
+        training = recipe.training.model_copy(update={"minutes": 0.0})
+        data = recipe.data.train, recipe.data.valid, recipe.data.max_length
+        return *data, recipe.tokenizer, recipe.model, training
+
+    return kept(one) == kept(other)
 
 
 def recipe_of(rung: Rung, climb: Climb, seed: int) -> Recipe:
