@@ -97,8 +97,8 @@ def test_the_experiment_is_the_same_again() -> None:
 def test_rungs_are_of_about_one_size() -> None:
     sizes = {}
     for rung in chosen(()):
-        recipe = Recipe.from_table({"model": sized(rung.model, 1500)})
-        built = build(recipe.model, 1500, 1500)
+        recipe = Recipe.from_table({"model": sized(rung.model, 4000)})
+        built = build(recipe.model, 4000, 4000)
         named = built.named_parameters()
         sizes[rung.name] = sum(p.numel() for name, p in named if "embedding" not in name)
     assert len(sizes) == 8
@@ -112,7 +112,7 @@ def test_ladder_recipes_share_data_and_budget(tmp_path) -> None:  # type: ignore
     assert first.data == second.data
     assert first.training == second.training
     assert first.training.seed == 3
-    assert "max_words=60" in first.data.train[0]
+    assert "max_words=60" in first.data.train[1]
     with pytest.raises(UsageError, match="no rung perceptron"):
         chosen(("perceptron",))
 
