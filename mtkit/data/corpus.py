@@ -18,8 +18,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
-from mtkit.data.hub import HubDataset, JsonLines, Parquet, language_of, two_columns
+from mtkit.data.hub import HubDataset
 from mtkit.data.lines import Report, TwoFiles, digest, read_lines, require_file, show
+from mtkit.data.tables import JsonLines, Parquet, language_of, two_columns
 from mtkit.data.tags import Tagged, split_tag
 from mtkit.errors import DataError
 

@@ -1,258 +1,30 @@
-"""Tables whose columns have names: JSON lines, Parquet files and Hugging Face datasets."""
+"""Datasets of the Hugging Face Hub, and folders that the `datasets` library reads."""
 
-import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtkit.data.lines import Report, digest, read_lines, require_file
+from mtkit.data.lines import Report, digest
+from mtkit.data.tables import (
+    BATCH,
+    Columns,
+    choose_columns,
+    first_line,
+    language_of,
+    listed,
+    table_rows,
+    text_fields,
+    two_columns,
+)
 from mtkit.errors import DataError
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow as pa
-
-_NESTED = "translation"
-_BATCH = 4096
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Where the two sides stand in a row: flat, or inside the column `translation`."""
-
-    source: str
-    target: str
-    nested: bool
-
-    @property
-    def languages(self) -> tuple[str | None, str | None]:
-        return language_of(self.source), language_of(self.target)
-
-
-def language_of(text: str) -> str | None:
-    """The text itself when it looks like a language code (`de`, `pt-BR`, `zh_Hans`)."""
-    sides = {"src", "tgt", "trg", "ref", "hyp", "txt", "tok", "bpe", "spm", "raw", "out"}
-    looks = re.fullmatch(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*", text)
-    return text if looks and text not in sides else None
-
-
-def two_columns(name: str, text: str) -> tuple[str, str]:
-    """The two columns that stand after `#` in a corpus name."""
-    columns = text.split(",")
-    if len(columns) != 2 or not all(columns) or columns[0] == columns[1]:
-        raise DataError(
-            f"{name}: after # stand two different columns, source and target",
-            f"{name.rpartition('#')[0]}#de,en",
-        )
-    return columns[0], columns[1]
-
-
-def choose_columns(
-    name: str, texts: Sequence[str], nested: Sequence[str], named: tuple[str, str] | None
-) -> Columns:
-    """Find the two sides among the flat text columns and those inside `translation`.
-
-    `named` comes from the corpus name. Without it there must be exactly two to choose from, and
-    their order in the data is the direction.
-    """
-    base = name.rpartition("#")[0] if named else name
-    offered = list(nested) or list(texts)
-    if named is None:
-        if len(offered) == 2:
-            return Columns(offered[0], offered[1], bool(nested))
-        if len(offered) < 2:
-            raise DataError(f"{name} needs two columns of text; it has {_listed(offered)}")
-        raise DataError(
-            f"{name} has the columns {_listed(offered)}: which are source and target?",
-            f"{base}#{offered[0]},{offered[1]}",
-        )
-    for columns, inside in ((nested, True), (texts, False)):
-        if all(column in columns for column in named):
-            return Columns(*named, nested=inside)
-    missing = [column for column in named if column not in [*nested, *texts]]
-    hint = f"{base}#{offered[0]},{offered[1]}" if len(offered) > 1 else None
-    raise DataError(
-        f"{name}: there is no text column {' or '.join(missing) or ' beside '.join(named)}; "
-        f"there are {_listed([*nested, *texts])}",
-        hint,
-    )
-
-
-def _listed(columns: Sequence[str]) -> str:
-    shown = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
-    return shown or "none"
-
-
-def _is_line(value: object) -> bool:
-    return isinstance(value, str) and "\n" not in value
-
-
-def _text(value: object, report: Report, place: str) -> str:
-    """One side as a single line: nothing for null, a space for each line break."""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise DataError(f"{place} {json.dumps(value, default=str)[:60]} is not a text")
-    if "\n" in value:
-        report.line_breaks += 1
-        value = value.replace("\r\n", "\n").replace("\n", " ")
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class JsonLines:
-    """One JSON object a line; the first one decides where the two sides stand."""
-
-    name: str
-    path: Path
-    columns: Columns
-
-    @classmethod
-    def named(cls, name: str, path: Path, named: tuple[str, str] | None) -> "JsonLines":
-        for number, line in enumerate(read_lines(path), start=1):
-            if line.strip():
-                row = _json_object(path, number, line)
-                inner = row.get(_NESTED)
-                texts = [key for key, value in row.items() if value is None or _is_text(value)]
-                nested = list(inner) if isinstance(inner, dict) else []
-                return cls(name, path, choose_columns(name, texts, nested, named))
-        raise DataError(f"{path} holds no row")
-
-    @property
-    def languages(self) -> tuple[str | None, str | None]:
-        return self.columns.languages
-
-    def read(self, report: Report) -> Iterator[tuple[str, str]]:
-        """Every row; a blank line is a row with both sides empty."""
-        columns = self.columns
-        for number, line in enumerate(read_lines(self.path, report), start=1):
-            if not line or line.isspace():
-                yield "", ""
-                continue
-            row: object = _json_object(self.path, number, line)
-            if columns.nested and isinstance(row, dict):
-                row = row.get(_NESTED)
-            if not isinstance(row, dict) or columns.source not in row or columns.target not in row:
-                held = _listed(list(row)) if isinstance(row, dict) else "none"
-                raise DataError(
-                    f"{self.path}, line {number}: {columns.source} and {columns.target} are "
-                    f"needed, but the keys are {held}"
-                )
-            place = f"{self.path}, line {number}:"
-            source = _text(row[columns.source], report, place)
-            target = _text(row[columns.target], report, place)
-            if "\\u" in line and _SURROGATE.search(source + target):
-                raise DataError(f"{place} half of a surrogate pair is not a character")
-            yield source, target
-
-    def fingerprint(self) -> str:
-        return f"{digest(self.path)} {self.columns}"
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _json_object(path: Path, number: int, line: str) -> dict[str, object]:
-    try:
-        row: object = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}, line {number} is not JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise DataError(
-            f"{path}, line {number} is not a JSON object", 'write {"de": "...", "en": "..."}'
-        )
-    return row
-
-
-@dataclass(frozen=True, slots=True)
-class Parquet:
-    """One Parquet file, read a batch of rows at a time."""
-
-    name: str
-    path: Path
-    columns: Columns
-
-    @classmethod
-    def named(cls, name: str, path: Path, named: tuple[str, str] | None) -> "Parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        require_file(path)
-        try:
-            schema = pq.read_schema(path)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path} is not a Parquet file: {_first_line(str(error))}") from error
-        return cls(name, path, choose_columns(name, *_text_fields(schema), named))
-
-    @property
-    def languages(self) -> tuple[str | None, str | None]:
-        return self.columns.languages
-
-    def read(self, report: Report) -> Iterator[tuple[str, str]]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        sides = [self.columns.source, self.columns.target]
-        wanted = [f"{_NESTED}.{side}" for side in sides] if self.columns.nested else sides
-        try:
-            # Without pre-buffering, only the pages being read are held, not a whole row group.
-            with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 16) as file:
-                batches = file.iter_batches(_BATCH, columns=wanted)
-                yield from _table_rows(batches, self.columns, str(self.path), report)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self.path} cannot be read: {_first_line(str(error))}") from error
-
-    def fingerprint(self) -> str:
-        return f"{digest(self.path)} {self.columns}"
-
-
-def _text_fields(schema: "pa.Schema") -> tuple[list[str], list[str]]:
-    """The text columns of an Arrow schema: the flat ones, and those inside `translation`."""
-    import pyarrow as pa
-
-    def texts(fields: "Iterable[pa.Field]") -> list[str]:
-        return [field.name for field in fields if _is_text_type(field.type)]
-
-    nested = schema.field(_NESTED).type if _NESTED in schema.names else None
-    return texts(schema), texts(nested) if nested and pa.types.is_struct(nested) else []
-
-
-def _is_text_type(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
-
-
-def _table_rows(
-    tables: "Iterable[pa.RecordBatch | pa.Table]", columns: Columns, place: str, report: Report
-) -> Iterator[tuple[str, str]]:
-    """The two sides of every row of some Arrow tables; numbered from 1 in errors."""
-    number = 0
-    for table in tables:
-        if columns.nested:
-            rows = table.column(_NESTED).to_pylist()
-            sources = [row and row.get(columns.source) for row in rows]
-            targets = [row and row.get(columns.target) for row in rows]
-        else:
-            sources = table.column(columns.source).to_pylist()
-            targets = table.column(columns.target).to_pylist()
-        for source, target in zip(sources, targets, strict=True):
-            number += 1
-            yield (
-                source if _is_line(source) else _text(source, report, f"{place}, row {number}:"),
-                target if _is_line(target) else _text(target, report, f"{place}, row {number}:"),
-            )
 
 
 class HubDataset:
@@ -287,8 +59,8 @@ class HubDataset:
         """Every row of the split."""
         loaded = self._loaded
         with self._one_sentence():
-            tables = loaded.dataset.with_format("arrow").iter(batch_size=_BATCH)
-            yield from _table_rows(tables, loaded.columns, self.name, report)
+            tables = loaded.dataset.with_format("arrow").iter(batch_size=BATCH)
+            yield from table_rows(tables, loaded.columns, self.name, report)
 
     def fingerprint(self) -> str:
         """The revision on the Hub, or the bytes of a local folder; with split and columns."""
@@ -315,7 +87,7 @@ class HubDataset:
                 raise DataError(f"{self.name} holds no row")
             return _Loaded(
                 dataset,
-                choose_columns(self.name, *_text_fields(schema), self._named),
+                choose_columns(self.name, *text_fields(schema), self._named),
                 revision,
             )
 
@@ -366,7 +138,7 @@ class HubDataset:
             return
         told = f"has no split {self._split}" if self._split else "needs a split"
         raise DataError(
-            f"{self._with(split='')} {told}; there are {_listed(splits)}",
+            f"{self._with(split='')} {told}; there are {listed(splits)}",
             self._with(split=splits[0] if splits else ""),
         )
 
@@ -411,7 +183,7 @@ class HubDataset:
             known = re.findall(r"['\"](.*?)['\"]", configs[1])
             told = f"no configuration {self._config}" if self._config else "several configurations"
             return DataError(
-                f"{name}: {where} has {told}; there are {_listed(known)}",
+                f"{name}: {where} has {told}; there are {listed(known)}",
                 self._with(split=self._split or "train", config=known[0]) if known else None,
             )
         unreachable = isinstance(error, ConnectionError | HfHubHTTPError.__bases__[0])
@@ -429,7 +201,7 @@ class HubDataset:
             message = str(error.__cause__)
         page = f"{ENDPOINT}/datasets/{where}"
         return DataError(
-            f"{name} cannot be loaded: {_first_line(message)}",
+            f"{name} cannot be loaded: {first_line(message)}",
             f"see what is there: {f'ls -R {where}' if self._folder else page}",
         )
 
@@ -464,8 +236,3 @@ def _quiet() -> Iterator[None]:
             talk.set_verbosity(level)
         for library in shown:
             library.enable_progress_bars()
-
-
-def _first_line(message: str) -> str:
-    """The first line of a library's message, without its end."""
-    return message.strip().split("\n")[0].strip().rstrip(".:") or "it does not say why"

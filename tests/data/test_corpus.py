@@ -423,7 +423,7 @@ def test_jsonl_row_that_cannot_be_read_names_the_line(
 def test_parquet_reads_struct_and_flat_columns_in_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtkit.data.hub._BATCH", 7)
+    monkeypatch.setattr("mtkit.data.tables.BATCH", 7)
     rows = [{"ko": f"문장 {i}", "en": f"line {i}" if i % 10 else None} for i in range(50)]
     expected = [(f"문장 {i}", f"line {i}") for i in range(50) if i % 10]
     pq.write_table(pa.table({"translation": rows}), tmp_path / "n.parquet", row_group_size=20)
