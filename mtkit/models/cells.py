@@ -7,6 +7,7 @@ Williams and Peng 1990); the values are the same.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, assert_never
 
 import torch
@@ -73,8 +74,25 @@ def layers_of(modules: nn.ModuleList) -> list[nn.RNNBase]:
     return [module for module in modules if isinstance(module, nn.RNNBase)]
 
 
+@dataclass(frozen=True)
+class Products:
+    """A layer's two matrices with their biases, as one step uses them."""
+
+    inputs: Callable[[Tensor], Tensor]  # [..., E] -> [..., gates x D]
+    states: Callable[[Tensor], Tensor]  # [..., D] -> [..., gates x D]
+
+
+def step_by(layer: nn.RNNBase, products: Products) -> None:
+    """Let the layer's steps use other products than those of its own matrices."""
+    assert not isinstance(layer, ChoGRU), "its states are multiplied in two parts"
+    vars(layer)["products"] = products
+
+
 def project_inputs(layer: nn.RNNBase, inputs: Tensor) -> Tensor:
     """The share of the gates that needs no state: [..., E] -> [..., gates x D]."""
+    if products := vars(layer).get("products"):
+        projected: Tensor = products.inputs(inputs)
+        return projected
     weight, _, bias, _ = layer.all_weights[0]
     return F.linear(inputs, weight, bias)
 
@@ -93,7 +111,8 @@ def advance(layer: nn.RNNBase, inputs: Tensor, states: States) -> States:
         reset, enter = torch.sigmoid(gates).chunk(2, -1)
         new = inputs[..., width:] + F.linear(reset * hidden, weight[width:], bias[width:])
         return (hidden + enter * (torch.tanh(new) - hidden),)
-    recurrent = F.linear(hidden, weight, bias)
+    products = vars(layer).get("products")
+    recurrent = products.states(hidden) if products else F.linear(hidden, weight, bias)
     match layer:
         case nn.LSTM():
             enter, keep, new, leave = (inputs + recurrent).chunk(4, -1)

@@ -6,12 +6,14 @@ each row of activations into integers when it comes, likewise (Bhandare et al. 2
 depend on the rows beside it. Everything but the matrices, attention among it, stays float32.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from mtkit.errors import UsageError
+from mtkit.models.cells import ChoGRU, Products, step_by
 from mtkit.models.seq2seq import Seq2Seq
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
@@ -31,6 +33,7 @@ class Int8Linear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Of a matrix [N, M] and a bias [N]."""
         super().__init__()
+        self.compiled: Callable[[Tensor], Tensor] | None = None  # a function that does the same
         scale, rounded = in_eight_bits(weight.detach().float())  # [N, 1], [N, M]
         turned = rounded.t()  # [M, N]
         # The kernel takes both layouts; tall matrices are faster in this one when rows are few.
@@ -40,6 +43,8 @@ class Int8Linear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., M] -> [..., N]."""
+        if self.compiled is not None:
+            return self.compiled(inputs)
         scale, rounded = in_eight_bits(inputs.flatten(0, -2))
         # In place from here on: a fresh tensor costs more than the arithmetic.
         outputs = torch._int_mm(rounded, self.weight).float().mul_(scale).mul_(self.scale)
@@ -71,9 +76,25 @@ def apply(model: Seq2Seq, precision: str) -> None:
             _replace(model, matrix)
             # The embedding may need the same matrix in float32, so it stays; the method gives way.
             vars(model)["project"] = Int8Linear(matrix, bias)
+            for name, child in model.named_children():
+                if name != "encoder":  # that reads a whole sentence by one fused kernel
+                    round_steps(child)
         case _:
             raise UsageError(
                 f"{precision} is not a precision", f"known precisions: {', '.join(PRECISIONS)}"
+            )
+
+
+def int8_products(model: Seq2Seq) -> Iterator[Int8Linear]:
+    """All products of integers that `apply` has put into a model."""
+    for module in model.modules():
+        for value in (module, *vars(module).values()):
+            if isinstance(value, Products):
+                value = (value.inputs, value.states)
+            yield from (
+                each
+                for each in (value if isinstance(value, tuple) else (value,))
+                if isinstance(each, Int8Linear)
             )
 
 
@@ -85,3 +106,20 @@ def _replace(module: nn.Module, spared: Tensor) -> None:
                 setattr(module, name, Int8Linear(child.weight, child.bias))
         else:
             _replace(child, spared)
+
+
+@torch.no_grad()
+def round_steps(module: nn.Module) -> None:
+    """Let recurrent layers step by integers.
+
+    Their own matrices become what the integers stand for, since teacher forcing goes by them.
+    """
+    for layer in module.modules():
+        if not isinstance(layer, nn.RNNBase) or isinstance(layer, ChoGRU):
+            continue
+        inputs, states, *biases = layer.all_weights[0]
+        pairs = zip((inputs, states), biases, strict=True)
+        products = [Int8Linear(weight, bias) for weight, bias in pairs]
+        for weight, product in zip((inputs, states), products, strict=True):
+            weight.copy_(product.weight.t() * product.scale.unsqueeze(1))
+        step_by(layer, Products(*products))
