@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real corpora are not at {folder} (set MTKIT_TEST_DATA to their folder)")
     return folder
+
+
+@pytest.fixture
+def compiler(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> pytest.MonkeyPatch:
+    """Compiled functions, made once a session; tests of them are skipped without a compiler."""
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("needs a C++ compiler")
+    monkeypatch.setenv("MTKIT_CACHE", str(tmp_path_factory.getbasetemp() / "mtkit-cache"))
+    return monkeypatch

@@ -113,7 +113,7 @@ def test_map_is_the_real_tree() -> None:
     real = [
         path.relative_to(REPOSITORY).as_posix()
         for path in (REPOSITORY / "mtkit").rglob("*")
-        if path.suffix in (".py", ".toml") and "_recipes" not in path.parts
+        if path.suffix in (".py", ".toml", ".cpp", ".h") and "_recipes" not in path.parts
     ]
     assert sorted(set(real) - set(named)) == [], "files that the map does not name"
     assert sorted(named) == sorted(real), "the map names what is not there, or names it twice"

@@ -10,7 +10,7 @@ import typer
 
 from mtkit import DataError, ModelError, RecipeError, UsageError
 from mtkit.cli.notes import Notes
-from mtkit.cli.options import Beam, Device, Json, Others, Precision, Search, Workers
+from mtkit.cli.options import Beam, Compile, Device, Json, Others, Precision, Search, Workers
 from mtkit.cli.output import Sink, examples, say
 from mtkit.cli.scores import Scorer, show, show_comparison
 
@@ -38,6 +38,7 @@ class _Run:
     search: Sequence[str]
     device: str
     precision: str
+    compiled: bool
     workers: int
     output: Path | None
 
@@ -45,8 +46,14 @@ class _Run:
         import mtkit
 
         translator = mtkit.Translator.load(
-            *self.models, device=self.device, precision=self.precision, workers=self.workers
+            *self.models,
+            device=self.device,
+            precision=self.precision,
+            workers=self.workers,
+            compiled=self.compiled,
         )
+        if translator.uncompiled:
+            say(f"note: translating without compiled functions: {translator.uncompiled}")
         given = {} if self.beam is None else {"beam": self.beam}
         translator.options = translator.options.changed(self.search, **given)
         return translator
@@ -105,6 +112,7 @@ def evaluate(
     others: Others = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    compile_: Compile = False,
     workers: Workers = 0,
 ) -> None:
     """Score a model on corpora, or translations against references."""
@@ -117,7 +125,7 @@ def evaluate(
                 f"mtkit evaluate {first} 'test.{{de,en}}'",
             )
         models = [first, *(others or ())]
-        run = _Run(models, beam, search or (), device, precision, workers, output)
+        run = _Run(models, beam, search or (), device, precision, compile_, workers, output)
         show(*of_model(what[1:], scorer, run), as_json)
         return
     if not reference:

@@ -17,6 +17,7 @@ from mtkit import DataError, UsageError
 from mtkit.cli.notes import Notes
 from mtkit.cli.options import (
     Beam,
+    Compile,
     Device,
     Json,
     Model,
@@ -127,6 +128,7 @@ def translate(
     others: Others = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    compile_: Compile = False,
     workers: Workers = 0,
     tag: Annotated[
         str | None,
@@ -157,7 +159,7 @@ def translate(
                 f"name another --output, for example {path}.out",
             )
     share = Share.from_environment()
-    flags = (length_penalty, max_length_ratio, search, precision, tag, scores)
+    flags = (length_penalty, max_length_ratio, search, precision, compile_, tag, scores)
     call = (n_best, beam, *flags, as_json, json_lines, as_json or json_lines)
     models = [model, *(others or ())]
     with ExitStack() as stack:
@@ -169,9 +171,11 @@ def translate(
         for sink in sinks:
             stack.callback(sink.close)
         translator = mtkit.Translator.load(
-            *models, device=device, precision=precision, workers=workers
+            *models, device=device, precision=precision, workers=workers, compiled=compile_
         )
         stack.callback(translator.close)
+        if translator.uncompiled and not quiet:
+            say(f"note: translating without compiled functions: {translator.uncompiled}")
         given = {
             "beam": beam,
             "n_best": n_best,

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import os
 import secrets
 import shutil
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
+from mtkit.cache_folder import cache_folder
 from mtkit.data.binarise import Binariser, Listen, Tokenizers
 from mtkit.data.corpus import Corpus, Pair, open_corpora
 from mtkit.data.store import Store
@@ -66,7 +66,7 @@ def prepare(
     valid = open_corpora(data.valid, streaming=data.streaming) if data.valid else None
     languages = _languages(data, train, valid)
     key = _key(recipe, train, valid, tokenizers)
-    folder = (cache or _default_cache()) / key[:32]
+    folder = (cache or cache_folder()) / key[:32]
     if (kept := _open(folder, key, languages)) is not None:
         return kept
 
@@ -84,12 +84,6 @@ def prepare(
             "run the command again, or keep them elsewhere: export MTKIT_CACHE=...",
         )
     return kept
-
-
-def _default_cache() -> Path:
-    if named := os.environ.get("MTKIT_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtkit"
 
 
 def _languages(data: DataSection, train: Corpus, valid: Corpus | None) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from mtkit.decoding.candidates import continuations
+from mtkit.decoding.advance import advance
 from mtkit.decoding.demands import Demand
 from mtkit.decoding.forced import annotated
 from mtkit.decoding.hypotheses import Beam, Hypothesis
@@ -25,7 +25,8 @@ from mtkit.symbols import BOS, EOS, PAD
 
 __all__ = ["Hypothesis", "SearchOptions", "beam_search"]
 
-# Finished sentences stay until this share of the batch is idle: leaving moves the others' state.
+# Finished sentences stay until this share of the batch is idle: leaving moves the others' state,
+# except that of compiled functions.
 _IDLE_SHARE = 0.25
 
 
@@ -47,6 +48,7 @@ def beam_search(
         return []
     limits = _limits(source, options, demands)
     stops = frozenset(limits)
+    idle_share = _IDLE_SHARE if model.kernels is None else 0.0
     everything = memory = model.encode(source)
     state = model.start(memory, options.width, max(limits))
     beam = _begin(source, limits, options.width)
@@ -58,7 +60,8 @@ def beam_search(
     for position in range(1, max(limits) + 1):
         logits = model.step(beam.tokens, memory, state)  # [B, K, V]
         if rules is None:
-            beam = _advance(beam, logits, options, position if position in stops else None)
+            last = position if position in stops else None
+            beam = advance(beam, logits, options, last, model.kernels)
         else:
             beam = rules.advance(beam, logits)
         steps.append(beam)
@@ -66,7 +69,7 @@ def beam_search(
         going = [row for row, lives in enumerate(alive) if lives]
         if not going:
             break
-        if len(going) <= (1 - _IDLE_SHARE) * len(alive):
+        if 0 < len(alive) - len(going) >= idle_share * len(alive):
             rows = torch.tensor(going, device=source.device)
             beam, memory = beam.select(rows), memory.select(rows)
             state.select(rows)
@@ -103,31 +106,6 @@ def _begin(source: Tensor, limits: Sequence[int], beam: int) -> Beam:
         live=live,
         ended=live,
         finished=torch.zeros(batch, dtype=torch.long, device=device),
-    )
-
-
-def _advance(beam: Beam, logits: Tensor, options: SearchOptions, last: int | None) -> Beam:
-    """The step that follows from logits [B, K, V] (overwritten); `last`: some may end there.
-
-    Among the 2K best candidates at most K end in EOS, one for each parent. So they are ranked by
-    counting: those that go on are the K best without EOS, and an end has rank r when r candidates
-    of either sort are better.
-    """
-    width = options.width
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
-    ends = logits[:, :, EOS].clone()
-    shift, live, parents, tokens = continuations(beam.live, logits, options.forbidden)
-    ends += shift
-    if last is not None:
-        live = live.masked_fill((beam.limits == last).unsqueeze(1), -inf)
-    rivals = torch.cat((live, ends), 1).unsqueeze(1)  # [B, 1, 2K]
-    rank = (rivals > ends.unsqueeze(2)).sum(2)  # [B, K]
-    ended = ends.masked_fill(rank >= width, -inf)
-    finished = beam.finished + (ended > -inf).sum(1)
-    done = (finished >= width * options.patience).unsqueeze(1)
-    return Beam(
-        beam.sentences, beam.limits, tokens, parents, live.masked_fill(done, -inf), ended, finished
     )
 
 

@@ -45,6 +45,7 @@ def selftest(path: Path, lines: Sequence[str]) -> Iterator[Check]:
     yield _greedy(translator, rows)
     for precision in ("bfloat16", "int8"):
         yield _precision(translator, path, precision, rows)
+    yield _compiled(translator, path, rows)
     yield _exported(translator, loaded, lines)
 
 
@@ -102,6 +103,21 @@ def _precision(
         coarse = Translator.load(path, device="cpu", precision=precision)
     except MTKitError as error:
         return Check(name, None, error.message)
+    return _near(name, translator, coarse, rows, _COARSE)
+
+
+def _compiled(translator: Translator, path: Path, rows: Sequence[list[int]]) -> Check:
+    """What compiled functions find, likewise."""
+    name = "compiled functions give the same"
+    fast = Translator.load(path, device="cpu", compiled=True)
+    if fast.uncompiled:
+        return Check(name, None, fast.uncompiled)
+    return _near(name, translator, fast, rows, _SLIGHT)
+
+
+def _near(
+    name: str, translator: Translator, coarse: Translator, rows: Sequence[list[int]], limit: float
+) -> Check:
     exact = _searched(translator.model, rows, translator.options)
     found = _searched(coarse.model, rows, translator.options)
     again = [_log_probability(translator.model, *pair) for pair in zip(rows, found, strict=True)]
@@ -111,7 +127,7 @@ def _precision(
         for h, value in zip(found, again, strict=True)
     ) / len(found)
     told = f"{same} of {len(rows)} lines the same; log-probabilities {mean:.2g} apart, a token"
-    return Check(name, mean < _COARSE, told)
+    return Check(name, mean < limit, told)
 
 
 def _exported(translator: Translator, loaded: LoadedModel, lines: Sequence[str]) -> Check:

@@ -57,6 +57,7 @@ class Translator:
         self.device = next((tensor.device for tensor in tensors), torch.device("cpu"))
         self.max_tokens = max_tokens or (1024 if self.device.type == "cpu" else 16384)
         self.workers = 1
+        self.uncompiled = ""  # why compiled functions that were asked for are not used
         self._pool: Workers | None = None
 
     @classmethod
@@ -67,6 +68,7 @@ class Translator:
         precision: str = "auto",
         options: SearchOptions | None = None,
         workers: int | None = None,
+        compiled: bool = False,
     ) -> Self:
         """The translator in a model directory; without `options`, as its recipe wants to search.
 
@@ -74,8 +76,9 @@ class Translator:
         float32, no translation depends on the other lines of its batch. With `workers` this process
         computes with one thread, and on a CPU so many processes of one thread each share the
         batches of a call (0: as many as there are processors): the translations are the same for
-        every number of them. None leaves all to torch's threads. Raises ModelError for an ensemble
-        of models that do not share their tokenizers.
+        every number of them. None leaves all to torch's threads. `compiled` asks for the functions
+        of `models.compiled`; where there are none, `uncompiled` says why, and all is as without.
+        Raises ModelError for an ensemble of models that do not share their tokenizers.
         """
         from mtkit import model_dir
 
@@ -99,6 +102,9 @@ class Translator:
         models = [each.model for each in loaded]
         for model in models:
             numbers.apply(model, precision)
+        uncompiled = ""
+        if compiled:
+            models, uncompiled = _by_compiled_functions(models)
         translator = cls(
             models[0] if len(models) == 1 else Ensemble(models),
             first.source_tokenizer,
@@ -107,6 +113,7 @@ class Translator:
             max_source_length=min(each.recipe.data.max_length for each in loaded),
         )
         translator.tag = first.recipe.search.tag
+        translator.uncompiled = uncompiled
         if translator.device.type == "cpu" and workers is not None:
             translator.workers = workers or processors()
         return translator
@@ -274,3 +281,14 @@ def batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
         groups[-1].append(index)
         room -= 1
     return groups
+
+
+def _by_compiled_functions(models: list[Seq2Seq]) -> tuple[list[Seq2Seq], str]:
+    """The models that compute by compiled functions, or these models and why they do not."""
+    from mtkit.models.compiled import compiled
+    from mtkit.models.compiler import NotCompiledError
+
+    try:
+        return [compiled(model) for model in models], ""
+    except NotCompiledError as reason:
+        return models, str(reason)

@@ -48,6 +48,7 @@ class Ensemble(Seq2Seq):
         if not models:
             raise ModelError("an ensemble of no models translates nothing")
         self.models = nn.ModuleList(models)
+        self.kernels = models[0].kernels
 
     def encode(self, source: Tensor) -> EnsembleMemory:
         parts = tuple(model.encode(source) for model in self._models)

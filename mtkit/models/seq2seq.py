@@ -7,6 +7,7 @@ Legend, for every file of this package:
 Ids are int64, masks bool; `padding` is True where there is nothing. Batch first, always.
 """
 
+import ctypes
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,6 +61,8 @@ class Seq2Seq(nn.Module, ABC):
     `step` after `start` gives, position by position, what `decode` gives at once; the tests under
     tests/laws hold every model to that in float64.
     """
+
+    kernels: ctypes.CDLL | None = None  # compiled functions that the search may use as well
 
     @abstractmethod
     def encode(self, source: Tensor) -> Memory:

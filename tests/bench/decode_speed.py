@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 
 ENGINES = {
     "mtkit": ("float32", "bfloat16", "int8"),
+    "compiled": ("float32", "int8"),  # mtkit with --compile
     "ctranslate2": ("float32", "int8"),
     "huggingface": ("float32",),
 }
@@ -89,8 +90,14 @@ class Ours:
         import mtkit
 
         self.translator = mtkit.Translator.load(
-            task.model, device="cpu", precision=task.precision, workers=workers
+            task.model,
+            device="cpu",
+            precision=task.precision,
+            workers=workers,
+            compiled=task.engine == "compiled",
         )
+        if self.translator.uncompiled:
+            raise SystemExit(self.translator.uncompiled)
         self.translator.max_tokens = 1 << 30
         self.forced = task.forced
         self.tokenizers = self.translator.source_tokenizer, self.translator.target_tokenizer
@@ -216,7 +223,8 @@ def measure(task: Task) -> dict[str, object]:
     """What one engine does in one precision: a row of the table."""
     import mtkit
 
-    engine = {"mtkit": Ours, "ctranslate2": Theirs, "huggingface": Generate}[task.engine]
+    engines = {"mtkit": Ours, "compiled": Ours, "ctranslate2": Theirs, "huggingface": Generate}
+    engine = engines[task.engine]
     pairs = list(islice(mtkit.open_corpus(task.corpus), task.sentences))
     began = time.perf_counter()
     runner = engine(task, task.workers)
@@ -304,7 +312,7 @@ def main() -> None:
         folder = Path(scratch, "random") if arguments.random else Path(named[0])
         if arguments.random:
             make_random(arguments.random, corpus, folder)
-        engines = arguments.engine or ["mtkit", "ctranslate2"]
+        engines = arguments.engine or ["mtkit", "compiled", "ctranslate2"]
         if "ctranslate2" in engines:
             loaded = mtkit.load(folder)
             export(loaded, Path(scratch, "exported"))

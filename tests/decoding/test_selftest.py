@@ -1,6 +1,7 @@
 """A good model passes every check, and a broken one is found out."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,16 @@ from mtkit.data.tokenizer import Tokenizer
 from mtkit.decoding.selftest import Check, selftest
 from mtkit.models.build import build
 from mtkit.models.cache import KVCache
+from mtkit.models.compiled import CompiledTransformer
 from mtkit.models.transformer import Transformer
-from mtkit.recipe import ModelSection, Recipe, RecurrentSection, SearchSection, TokenizerSection
+from mtkit.recipe import (
+    ModelSection,
+    Recipe,
+    RecurrentSection,
+    SearchSection,
+    TokenizerSection,
+    TransformerSection,
+)
 from tests.decoding.test_translator import CORPUS, SECTION
 
 RECURRENT = RecurrentSection(kind="recurrent", width=16, embedding=8, dropout=0)
@@ -38,7 +47,7 @@ def checks(folder: Path) -> dict[str, Check]:
 def test_model_that_keeps_every_promise_passes(tmp_path: Path, section: ModelSection) -> None:
     found = checks(saved(tmp_path, section))
     assert [name for name, check in found.items() if check.passed is False] == []
-    assert len(found) == 6
+    assert len(found) == 7
     assert sum(check.passed is True for check in found.values()) >= 4
 
 
@@ -60,3 +69,22 @@ def test_padding_that_is_seen_is_found_out(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Transformer, "encode", leaking)
     found = checks(saved(tmp_path, SECTION))
     assert found["a line does not depend on its neighbours"].passed is False
+
+
+@pytest.mark.usefixtures("compiler")
+def test_compiled_functions_that_add_wrongly_are_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "compiled functions give the same"
+    section = TransformerSection(
+        kind="transformer", width=32, heads=2, feed_forward=32, encoder_layers=1, decoder_layers=1
+    )
+    folder = saved(tmp_path, section)
+    assert checks(folder)[name].passed is True
+    whole = CompiledTransformer.step
+
+    def apart(*given: Any) -> Tensor:
+        return whole(*given) * 1.01
+
+    monkeypatch.setattr(CompiledTransformer, "step", apart)
+    assert checks(folder)[name].passed is False

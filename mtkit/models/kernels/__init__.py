@@ -1,0 +1,1 @@
+"""C++ functions for CPUs: models/compiler.py compiles them when they are first asked for."""
