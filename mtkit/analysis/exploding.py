@@ -26,6 +26,8 @@ class Course:
 
     radius: float
     largest: float  # norm of the whole gradient before clipping
+    start: float  # loss per token of the first batch
+    highest: float  # the highest loss of any batch; inf when it was lost
     loss: float  # per token, the mean of the last quarter of updates; inf when it was lost
 
 
@@ -94,10 +96,12 @@ def _descend(
         norm = float(nn.utils.clip_grad_norm_(model.parameters(), clip))
         losses.append(float(loss.detach()))
         if not isfinite(losses[-1]) or not isfinite(norm):
-            return Course(radius, inf, inf)
+            return Course(radius, inf, losses[0], inf, inf)
         largest = max(largest, norm)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.grad is not None:
                     parameter.sub_(_RATE * parameter.grad)
-    return Course(radius, largest, mean(losses[-max(1, len(losses) // 4) :]))
+    return Course(
+        radius, largest, losses[0], max(losses), mean(losses[-max(1, len(losses) // 4) :])
+    )

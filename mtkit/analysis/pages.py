@@ -84,9 +84,10 @@ def write_ladder(folder: Path, climbed: Climbed) -> Path:
     compared = compare_runs(runs, pairs, target_language=language, device="cpu")
     table, curves, *sentences = report.comparison_sections(compared, pairs)
     picture = lengths_picture(climbed.evidence)
+    seeds = ", ".join(map(str, sorted({item.seed for item in climbed.evidence})))
     sections = [
         report.claims_section(climbed.claims),
-        picture,
+        f"<h2>BLEU by source length, seeds {seeds}</h2>{picture}" if picture else "",
         table,
         curves,
         report.length_section({item.rung: item.bins for item in measured}),

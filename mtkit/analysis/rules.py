@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import hypot, inf, isfinite
+from math import hypot, inf
 from statistics import mean, median
 
 from mtkit.analysis.evidence import Evidence
@@ -77,7 +77,7 @@ def _trained(item: Evidence) -> Gradients:
 
 EXPLODING = (
     "the largest gradient of the RNN with the large matrix is over ten times that with the small "
-    "one, and it ends at a lower loss with clipping than without"
+    "one, and its loss rises by more than 1 over its start, or is lost, without clipping alone"
 )
 
 
@@ -86,19 +86,22 @@ def explodes(found: Sequence[Exploding]) -> Judged:
     if not found:
         return Judged("the experiment was not made")
     first = found[0]
+
+    def losses(name: str) -> str:
+        courses = [getattr(one, name) for one in found]
+        return _row(f"{c.start:.1f} → {c.loss:.3g} (highest {c.highest:.3g})" for c in courses)
+
     text = (
-        f"an RNN's largest gradient norm in {first.updates} updates: "
+        f"an RNN's largest gradient norm in {first.updates} updates of plain descent: "
         f"{_row(f'{e.small.largest:.2g}' for e in found)} at spectral radius "
         f"{first.small.radius:g}, {_row(f'{e.large.largest:.2g}' for e in found)} at "
-        f"{first.large.radius:g}; loss of the last quarter: "
-        f"{_row(f'{e.small.loss:.2f}' for e in found)}, "
-        f"{_row(f'{e.large.loss:.2f}' for e in found)}, and with clipping "
-        f"{_row(f'{e.clipped.loss:.2f}' for e in found)}"
+        f"{first.large.radius:g}. Its loss, first batch → mean of the last quarter, at "
+        f"{first.large.radius:g}: {losses('large')}; with clipping: {losses('clipped')}"
     )
 
     def holds(one: Exploding) -> bool:
-        large = one.large.loss if isfinite(one.large.loss) else inf
-        return one.large.largest > 10 * one.small.largest and one.clipped.loss < large
+        risen, kept = (c.highest > c.start + 1 for c in (one.large, one.clipped))
+        return one.large.largest > 10 * one.small.largest and risen and not kept
 
     return Judged(text, {one.seed: holds(one) for one in found})
 
@@ -232,8 +235,8 @@ def faster(seeds: Sequence[Found]) -> Judged:
         f"{name} {_row(_gain(seed, name) for seed in seeds)}" for name in _others(seeds[0])
     )
     text = (
-        f"target tokens of training a CPU second: {speeds}. The Transformer's decoder is faster "
-        f"than theirs, at once and step by step, by: {gains}"
+        f"target tokens of training a CPU second: {speeds}. So many times as fast as theirs is the "
+        f"Transformer's decoder with all positions at once, and step by step: {gains}"
     )
 
     def holds(seed: Found) -> bool:
@@ -251,7 +254,7 @@ def _others(seed: Found) -> list[str]:
 
 def _gain(seed: Found, name: str) -> str:
     other = seed[name]
-    return f"{_at_once(seed, other):.1f}x and {_stepped(seed, other):.1f}x"
+    return f"{_at_once(seed, other):.2f} and {_stepped(seed, other):.2f}"
 
 
 def _at_once(seed: Found, other: Evidence) -> float:

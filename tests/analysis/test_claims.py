@@ -83,13 +83,15 @@ def test_seeds_must_agree() -> None:
 
 
 def test_explosion_is_judged_by_norm_and_loss() -> None:
-    def found(norm: float, loss: float) -> Claim:
-        small, large = Course(0.9, 1.0, 5.0), Course(2.5, norm, loss)
-        return judge([], [Exploding(3, 9, small, large, Course(2.5, norm, 4.0))])[1]
+    def found(norm: float, highest: float, clipped: float = 5.0) -> Claim:
+        small = Course(0.9, 1.0, 5.0, 5.0, 4.0)
+        large, held = (Course(2.5, norm, 5.0, top, 4.0) for top in (highest, clipped))
+        return judge([], [Exploding(3, 9, small, large, held)])[1]
 
     assert found(50, math.inf).verdict == "reproduced"
     assert found(50, math.inf).seeds == (3,)
-    assert found(50, 3.0).verdict == "not reproduced"
+    assert found(50, 5.5).verdict == "not reproduced", "it trains without clipping"
+    assert found(50, 9.0, clipped=9.0).verdict == "not reproduced", "clipping does not help"
     assert found(5, math.inf).verdict == "not reproduced"
 
 
