@@ -1,5 +1,10 @@
 """The errors a user can cause: one sentence that names the thing, and a hint that can be pasted."""
 
+import errno
+
+# What the system says when a file cannot be written there: full, over a limit, or not allowed.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
 
 class MTKitError(Exception):
     """What went wrong in one sentence, and what to do about it.

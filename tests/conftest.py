@@ -1,7 +1,10 @@
 """What several test files share."""
 
 import os
+import resource
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,3 +34,63 @@ def compiler(
         pytest.skip("needs a C++ compiler")
     monkeypatch.setenv("MTKIT_CACHE", str(tmp_path_factory.getbasetemp() / "mtkit-cache"))
     return monkeypatch
+
+
+class Place:
+    """A folder in which, from some moment on, nothing more of any size can be written."""
+
+    LIMIT = 5_000  # bytes of a file, where files are limited
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder, self.kind = folder, kind
+        self._filler = folder / "filler"
+
+    def close(self) -> None:
+        """Let there be no more room."""
+        if self.kind == "read-only":
+            _mount("remount,ro", self.folder)
+        elif self.kind == "file limit":
+            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.LIMIT, most))
+        else:
+            with self._filler.open("wb", buffering=0) as file:
+                try:
+                    while file.write(bytes(1 << 16)):
+                        pass
+                except OSError:
+                    pass
+
+    def open(self) -> None:
+        """Let there be room again."""
+        if self.kind == "read-only":
+            _mount("remount,rw", self.folder)
+        elif self.kind == "file limit":
+            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        else:
+            self._filler.unlink(missing_ok=True)
+
+
+def _mount(options: str, folder: Path) -> None:
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+@pytest.fixture(params=["full disk", "read-only", "file limit"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A small disk that fills up or becomes read-only, or a folder in which files have a limit."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    made = Place(folder, request.param)
+    if made.kind == "file limit":
+        yield made
+        made.open()
+        return
+    try:
+        _mount("size=16m", folder)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small disk cannot be mounted here, which needs root ({error})")
+    try:
+        yield made
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)

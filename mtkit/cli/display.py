@@ -28,7 +28,7 @@ class Display:
         self.finished: Finished | None = None
         self.trained = False
         self._stage = ""
-        self._spoke = time.monotonic()
+        self._since = self._spoke = time.monotonic()
         self._validations = 0
 
     def __call__(self, event: Event) -> None:
@@ -53,9 +53,17 @@ class Display:
                 pass
 
     def preparing(self, event: Preparing) -> None:
+        now = time.monotonic()
         if event.stage != self._stage:
-            self._stage = event.stage
+            self._stage, self._since, self._spoke = event.stage, now, now
             self.say(f"{event.stage} ...")
+        rate = _rate(event)
+        if event.fraction == 1.0 and rate and now - self._since >= 1:
+            self.say(f"{event.stage}: {now - self._since:.0f} s{rate}")
+        elif now - self._spoke >= _EVERY:
+            self._spoke = now
+            share = "" if event.fraction is None else f" {event.fraction:.0%}"
+            self.say(f"{event.stage} ...{share}{rate}")
 
     def begin(self, event: Started) -> None:
         for note in event.notes:
@@ -122,7 +130,7 @@ class Panel(Display):
     def __init__(self, live: "Live") -> None:
         super().__init__(self._print)
         self._live = live
-        self._since = time.monotonic()
+        self._pace = ""
 
     def _print(self, text: str, style: str = "") -> None:
         self._live.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
@@ -131,12 +139,13 @@ class Panel(Display):
         if event.stage != self._stage:
             self._end_stage()
             self._stage, self._since = event.stage, time.monotonic()
-        self._live.update(_bar(event.stage, event.fraction))
+        self._pace = _rate(event)
+        self._live.update(_bar(event.stage + self._pace, event.fraction))
 
     def _end_stage(self) -> None:
         took = time.monotonic() - self._since
         if self._stage and took >= 1:
-            self._print(f"{self._stage}: {took:.0f} s", "dim")
+            self._print(f"{self._stage}: {took:.0f} s{self._pace}", "dim")
         self._stage = ""
 
     def begin(self, event: Started) -> None:
@@ -164,6 +173,11 @@ class Panel(Display):
             self._print(f"    source       {sample.source}", "dim")
             self._print(f"    translation  {sample.translation}")
             self._print(f"    reference    {sample.reference}", "dim")
+
+
+def _rate(event: Preparing) -> str:
+    """How many pairs a second go through a stage, to stand behind its name."""
+    return f", {event.pairs_per_second:,.0f} pairs/s" if event.pairs_per_second else ""
 
 
 def _bar(text: str, fraction: float | None) -> "RenderableType":

@@ -53,14 +53,8 @@ def plan(
     if len(lengths) == 0:
         return []
     random = np.random.Generator(np.random.PCG64([seed, epoch]))
-    longest = lengths.max(1)
-    # A walk through the plane of lengths on which neighbours differ by one: outward along the
-    # squares of equal longest side, there and back in turn. Next to no padding on either side.
-    along = lengths[:, 0] - lengths[:, 1]
-    along = np.where(longest % 2 == 0, along, -along)
-    # Ties in random order: other neighbours every epoch.
-    order = np.lexsort((random.random(len(lengths)), along, longest))
-    longest = longest[order]
+    order = _walk(lengths, random.random(len(lengths)))
+    longest = lengths.max(1)[order]
     batches, start, most = [], 0, max_sentences or len(order)
     while start < len(order):
         end = min(start + max(1, max_tokens // int(longest[start])), start + most, len(order))
@@ -69,6 +63,25 @@ def plan(
         batches.append(order[start:end])
         start = end
     return [batches[index] for index in random.permutation(len(batches))]
+
+
+def _walk(lengths: NDArray[np.int32], ties: NDArray[np.float64]) -> Indices:
+    """Pairs in an order in which those of like lengths on both sides are neighbours.
+
+    A walk through the plane of lengths on which neighbours differ by one: outward along the squares
+    of equal longest side, there and back in turn. Next to no padding on either side. Pairs of equal
+    lengths are in the order of `ties`: other neighbours every epoch.
+    """
+    longest = lengths.max(1)
+    along = lengths[:, 0] - lengths[:, 1]
+    np.negative(along, out=along, where=longest % 2 == 1)
+    if longest.max() > 256 or lengths.min() < 1:
+        return np.lexsort((ties, along, longest))
+    # The same with places on the walk that fit into 16 bits, which are sorted in linear time.
+    places = ((longest - 1) ** 2 + longest - 1 + along).astype(np.uint16)
+    order = np.argsort(ties, kind="stable")
+    sorted_order: Indices = order[np.argsort(places[order], kind="stable")]
+    return sorted_order
 
 
 def shard(count: int, size: int, rank: int) -> list[int]:

@@ -1,20 +1,24 @@
 """The steps from corpora to tokenizers and stores: spool, hold out, learn a vocabulary, encode.
 
-The texts of the training corpus are spooled to the disk first: a corpus is read once, however slow
-its reading, and whatever follows goes over the spool in constant memory.
+The texts of the training corpus are spooled to the disk first; whatever follows goes over the
+spool in constant memory, in several processes. What a step has made lies on the disk when the next
+begins, so that a preparation that was killed goes on there.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, compress, islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mtkit.data.corpus import Corpus, Pair
+from mtkit.data.encode import Encoder
 from mtkit.data.held_out import HeldOut, Sentences
-from mtkit.data.store import StoreWriter, Texts, TextWriter, read_texts
+from mtkit.data.progress import Listen, Meter
+from mtkit.data.side_by_side import in_order
+from mtkit.data.spool import Rows, Spool, write_whole
+from mtkit.data.store import StoreWriter
 from mtkit.data.tokenizer import Tokenizer
 from mtkit.errors import DataError
 from mtkit.recipe import DataSection, TokenizerSection
@@ -22,44 +26,9 @@ from mtkit.symbols import UNK
 
 __all__ = ["Binariser", "Listen", "Tokenizers"]
 
-_CHUNK = 50_000  # pairs handled at once
 _NOTABLE_UNK = 0.001
-_SHOWN = 60  # characters of a text in a note
 
-Listen = Callable[[str, float | None], None]
 Tokenizers = tuple[Tokenizer, Tokenizer]
-Rows = NDArray[np.int64]
-
-
-class Spool:
-    """The pairs of a corpus on the disk, read by number."""
-
-    def __init__(self, path: Path) -> None:
-        path.mkdir()
-        self._path = path
-        self._writers = TextWriter(path / "source"), TextWriter(path / "target")
-        self._sides: tuple[Texts, Texts] | None = None
-
-    def write(self, pairs: Sequence[Pair]) -> None:
-        """Append pairs."""
-        self._writers[0].add([pair.source for pair in pairs])
-        self._writers[1].add([pair.target for pair in pairs])
-
-    @property
-    def sides(self) -> tuple[Texts, Texts]:
-        """What was written; nothing can be appended any more."""
-        if self._sides is None:
-            for writer in self._writers:
-                writer.close()
-            self._sides = read_texts(self._path / "source"), read_texts(self._path / "target")
-        return self._sides
-
-    def chunks(self, rows: Rows) -> Iterator[tuple[Rows, list[str], list[str]]]:
-        """The pairs at ascending rows, many at a time: their rows, sources and targets."""
-        for start in range(0, len(rows), _CHUNK):
-            some = rows[start : start + _CHUNK]
-            sources, targets = (side.take(some) for side in self.sides)
-            yield some, sources, targets
 
 
 @dataclass
@@ -70,55 +39,79 @@ class Binariser:
     section: TokenizerSection
     folder: Path
     tell: Listen
+    workers: int
     notes: list[str] = field(default_factory=list)
     corpora: tuple[int, ...] = ()  # pairs trained on, of each corpus
-    _ends: tuple[int, ...] = ()  # the spooled pair behind the last of each corpus
 
     def run(self, train: Corpus, valid: Corpus | None, given: Tokenizers | None) -> Tokenizers:
         """Write the stores `train` and `valid` and return the tokenizers they are encoded with."""
-        spool = Spool(self.folder / "spool")
-        pairs = self._spool(train, spool, held_out=valid is None)
-        if valid is not None:
-            pairs = self._read_valid(valid)
-        rows = self._rows(spool, pairs, held_out=valid is None)
-        tokenizers = given or self._learn(spool, rows, train.tags)
+        spool = Spool(self.spooled, train, self.tell)
+        if spool.parts < 2:
+            self.workers = 1  # not worth the forking
+        self.notes.append(f"Training: {' '.join(spool.report)}")
+        if not len(spool):
+            raise DataError(
+                f"{train.name} has no pair with text on both sides", "look at the files"
+            )
+        pairs, rows = self._chosen(spool, train, valid)
+        tokenizers = given or self._learned(spool, rows, train.tags)
         self._say_vocabulary(tokenizers)
         self._say_tags(train.tags, tokenizers[0])
         self._encode_train(spool, rows, tokenizers)
         self._encode_valid(pairs, tokenizers)
         return tokenizers
 
-    def _spool(self, corpus: Corpus, spool: Spool, *, held_out: bool) -> list[Pair]:
-        """Write the corpus to the spool; the pairs held out of it, if any are to be."""
-        choice = HeldOut(self.data.held_out if held_out else 0)
-        pairs = iter(corpus)
-        count = 0
-        while chunk := list(islice(pairs, _CHUNK)):
-            self.tell("reading the corpus", None)
-            spool.write(chunk)
-            choice.offer(chunk)
-            count += len(chunk)
-        self.tell("reading the corpus", 1.0)
-        self._ends = tuple(accumulate(corpus.sizes))
-        self.notes.append(f"Training: {' '.join(corpus.report.sentences())}")
-        if not count:
-            raise DataError(
-                f"{corpus.name} has no pair with text on both sides", "look at the files"
-            )
+    @property
+    def spooled(self) -> Path:
+        """Where everything lies that is not wanted afterwards."""
+        return self.folder / "spool"
+
+    # -- validation -------------------------------------------------------------------------
+
+    def _chosen(self, spool: Spool, train: Corpus, valid: Corpus | None) -> tuple[list[Pair], Rows]:
+        """The pairs to validate on, and which spooled pairs are trained on."""
+        facts, file = self.spooled / "chosen.json", self.spooled / "rows"
+        if not facts.exists():
+            before = len(self.notes)
+            pairs = self._hold_out(spool, train) if valid is None else self._read_valid(valid)
+            write_whole(self._rows(spool, pairs, held_out=valid is None), file)
+            table = {
+                "valid": [[pair.source, pair.target] for pair in pairs],
+                "notes": self.notes[before:],
+            }
+            write_whole(json.dumps(table), facts)
+            del self.notes[before:]
+        table = json.loads(facts.read_text(encoding="utf-8"))
+        self.notes += table["notes"]
+        return [Pair(*pair) for pair in table["valid"]], np.memmap(file, np.int64, "r")
+
+    def _hold_out(self, spool: Spool, train: Corpus) -> list[Pair]:
+        """The pairs that are held out of the training corpus."""
         wanted = self.data.held_out
+
+        def choose(part: int) -> tuple[int, list[Pair]]:
+            choice, rows = HeldOut(wanted), spool.part(part)
+            choice.offer(map(Pair, *spool.take(rows)))
+            return len(rows), choice.pairs
+
+        choice, meter = HeldOut(wanted), Meter("choosing pairs to validate on", self.tell)
+        for part, (count, pairs) in enumerate(in_order(choose, spool.parts, self.workers), 1):
+            choice.offer(pairs)
+            meter.show(count, part / spool.parts)
+        meter.end()
         few = len(choice.pairs) < wanted
-        has = len(choice.pairs) if few else count
-        if held_out and 2 * wanted > has:
+        has = len(choice.pairs) if few else len(spool)
+        if 2 * wanted > has:
             fewer = f"--set data.held_out={has // 10}, or " if has >= 10 else ""
             raise DataError(
-                f"{corpus.name} has {has:,}{' different' if few else ''} pairs: too few to hold "
+                f"{train.name} has {has:,}{' different' if few else ''} pairs: too few to hold "
                 f"{wanted:,} of them out for validation",
                 f"{fewer}name a validation corpus: --set data.valid=...",
             )
         return choice.pairs
 
     def _read_valid(self, corpus: Corpus) -> list[Pair]:
-        self.tell("reading the validation corpus", None)
+        self.tell("reading the validation corpus", None, 0.0)
         pairs = list(corpus)
         self.notes.append(f"Validation: {' '.join(corpus.report.sentences())}")
         if not pairs:
@@ -132,48 +125,62 @@ class Binariser:
 
         A corpus given for validation takes nothing away; what it shares with training is told.
         """
-        rows: Rows = np.arange(len(spool.sides[0]), dtype=np.int64)
         sentences = Sentences(valid)
-        known = np.zeros(len(rows), bool)
-        for some, sources, targets in spool.chunks(rows):
-            known[some] = sentences.known(sources, targets)
-        count = int(known.sum())
+
+        def look(part: int) -> tuple[int, Rows]:
+            rows = spool.part(part)
+            return len(rows), rows[np.array(sentences.known(*spool.take(rows)), bool)]
+
+        known, meter = [], Meter("comparing with the pairs to validate on", self.tell)
+        for part, (count, found) in enumerate(in_order(look, spool.parts, self.workers), 1):
+            known.append(found)
+            meter.show(count, part / spool.parts)
+        meter.end()
+        shared = np.concatenate(known)
+        rows: Rows = np.arange(len(spool), dtype=np.int64)
         if not held_out:
-            if count:
+            if len(shared):
                 self.notes.append(
-                    f"{count:,} training pairs have their source or their target in common with a "
-                    "validation pair; they are trained on."
+                    f"{len(shared):,} training pairs have their source or their target in common "
+                    "with a validation pair; they are trained on."
                 )
             return rows
-        others = count - len(valid)
+        others = len(shared) - len(valid)
         also = (
             f"; {others:,} more that share a sentence with them are not trained on"
             if others
             else ""
         )
         self.notes.append(f"Held out for validation: {len(valid):,} pairs{also}.")
-        if count == len(rows):
+        if len(shared) == len(rows):
             raise DataError(
                 "every training pair shares a sentence with those held out for validation",
                 "name a validation corpus: data.valid",
             )
-        rest: Rows = np.flatnonzero(~known)
-        return rest
+        return np.delete(rows, shared)
 
-    def _learn(self, spool: Spool, rows: Rows, tags: Sequence[str]) -> Tokenizers:
+    # -- tokenizers -------------------------------------------------------------------------
+
+    def _learned(self, spool: Spool, rows: Rows, tags: Sequence[str]) -> Tokenizers:
         """Tokenizers of a sample of the rows, the same one twice if it is joint."""
-        self.tell("training the tokenizer", None)
-        chosen = rows[_spread(len(rows), self.section.sample_lines)]
-        source = (text for _, sources, _ in spool.chunks(chosen) for text in sources)
-        target = (text for _, _, targets in spool.chunks(chosen) for text in targets)
-        if self.section.joint:
-            joint = Tokenizer.train(chain(source, target), self.section, tags)
-            made = joint, joint
-        else:
-            learned = Tokenizer.train(source, self.section, tags)
-            made = learned, Tokenizer.train(target, self.section)
-        self.tell("training the tokenizer", 1.0)
-        return made
+        self.tell("training the tokenizer", None, 0.0)
+        files = [self.spooled / f"{number}.spm" for number in range(1 if self.section.joint else 2)]
+        if not all(file.exists() for file in files):
+            chosen = rows[_spread(len(rows), self.section.sample_lines)]
+
+            def learn(number: int) -> None:
+                sides = (0, 1) if self.section.joint else (number,)
+                lines = (
+                    text for side in sides for part in spool.chunks(chosen) for text in part[side]
+                )
+                made = Tokenizer.train(lines, self.section, () if number else tags)
+                write_whole(made.to_bytes(), files[number])
+
+            # In a process of its own: the memory that training takes is given back for certain.
+            list(in_order(learn, len(files), self.workers))
+        learned = [Tokenizer.load(file) for file in files]
+        self.tell("training the tokenizer", 1.0, 0.0)
+        return learned[0], learned[-1]
 
     def _say_vocabulary(self, tokenizers: Tokenizers) -> None:
         source, target = tokenizers
@@ -191,49 +198,30 @@ class Binariser:
                     f"The tag {tag} is no piece of the vocabulary: it is spelled in several."
                 )
 
+    # -- ids --------------------------------------------------------------------------------
+
     def _encode_train(self, spool: Spool, rows: Rows, tokenizers: Tokenizers) -> None:
         """Write the training store, without the pairs that are too long."""
         limit = self.data.max_length
         texts = self.section.sampling > 0
-        sizes = tokenizers[0].size, tokenizers[1].size
-        done, too_long, longest = 0, 0, (0, "")
-        kept = np.zeros(len(self._ends), np.int64)
-        with StoreWriter(self.folder / "train", sizes, texts=texts) as writer:
-            for some, sources, targets in spool.chunks(rows):
-                self.tell("encoding", done / len(rows))
-                done += len(some)
-                ids = tokenizers[0].encode(sources), tokenizers[1].encode(targets)
-                lengths = [max(len(a), len(b)) for a, b in zip(*ids, strict=True)]
-                fits = [length <= limit for length in lengths]
-                places = np.searchsorted(self._ends, some[np.array(fits, bool)], side="right")
-                kept += np.bincount(places, minlength=len(kept))
-                if not all(fits):
-                    too_long += fits.count(False)
-                    worst = max(range(len(lengths)), key=lengths.__getitem__)
-                    where = f"pair {some[worst] + 1:,}: {_shorten(sources[worst])}"
-                    longest = max(longest, (lengths[worst], where))
-                writer.add(
-                    list(compress(ids[0], fits)),
-                    list(compress(ids[1], fits)),
-                    (list(compress(sources, fits)), list(compress(targets, fits)))
-                    if texts
-                    else None,
-                )
-            pairs, tokens = writer.pairs, writer.tokens
-        self.tell("encoding", 1.0)
-        self.corpora = tuple(kept.tolist())
-        if too_long:
+        encoder = Encoder(spool, rows, tokenizers, limit, texts, self.spooled / "parts")
+        meter = Meter("encoding", self.tell)
+        found, store = encoder.run(self.folder / "train", self.workers, meter)
+        self.corpora = tuple(found.kept)
+        if found.too_long:
             self.notes.append(
-                f"Left out of training, as pairs: {too_long:,} with more than {limit} tokens on a "
-                f"side; the longest has {longest[0]:,} ({longest[1]})."
+                f"Left out of training, as pairs: {found.too_long:,} with more than {limit} tokens "
+                f"on a side; the longest has {found.longest:,} ({found.where})."
             )
-        if not pairs:
+        if not len(store):
             raise DataError(
                 f"no training pair has at most {limit} tokens on both sides",
-                f"--set data.max_length={longest[0]}",
+                f"--set data.max_length={found.longest}",
             )
+        tokens = store.source.tokens, store.target.tokens
         self.notes.append(
-            f"Trained on: {pairs:,} pairs, {tokens[0]:,} source and {tokens[1]:,} target tokens."
+            f"Trained on: {len(store):,} pairs, {tokens[0]:,} source and {tokens[1]:,} target "
+            "tokens."
         )
 
     def _encode_valid(self, pairs: list[Pair], tokenizers: Tokenizers) -> None:
@@ -259,7 +247,3 @@ def _spread(count: int, most: int) -> Rows:
         return np.arange(count, dtype=np.int64)
     places = np.arange(most) + np.random.Generator(np.random.PCG64(1)).random(most)
     return (places * (count / most)).astype(np.int64)
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."

@@ -1,12 +1,13 @@
 """From a recipe to what training reads: tokenizers, binarised pairs, a validation set; cached."""
 
-import errno
+import fcntl
 import hashlib
 import json
-import secrets
+import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,18 @@ import sentencepiece
 from mtkit.cache_folder import cache_folder
 from mtkit.data.binarise import Binariser, Listen, Tokenizers
 from mtkit.data.corpus import Corpus, Pair, open_corpora
+from mtkit.data.side_by_side import processors
 from mtkit.data.store import Store
 from mtkit.data.tokenizer import Tokenizer
-from mtkit.errors import DataError, MTKitError, RecipeError
+from mtkit.errors import NO_ROOM, DataError, MTKitError, RecipeError
 from mtkit.recipe import DataSection, Recipe
 
 __all__ = ["Prepared", "prepare"]
 
 FORMAT = 1  # part of the key; to be raised whenever the same recipe would be prepared differently
-_STALE = 24 * 3600.0  # seconds after which an unfinished folder was surely abandoned
+_NOTABLE_SECONDS = 10.0
+_UNFINISHED = ".part"
+_STALE = 7 * 24 * 3600.0  # seconds after which an unfinished folder was surely abandoned
 
 
 @dataclass(frozen=True)
@@ -48,20 +52,23 @@ def prepare(
     cache: Path | None = None,
     listen: Listen | None = None,
     tokenizers: Tokenizers | None = None,
+    workers: int | None = None,
 ) -> Prepared:
     """Train the tokenizers (or take those given), encode the corpora, and keep the result.
 
-    What was prepared before is found again by its content. `listen` hears each stage and how much
-    of it is done. Raises RecipeError and DataError.
+    What was prepared before is found again by its content; what was begun and killed is gone on
+    with. `listen` hears each stage, how much of it is done, and pairs a second. `workers` processes
+    work side by side, one a processor unless it is said; they change nothing but the time. Raises
+    RecipeError and DataError.
     """
-    tell = listen or (lambda stage, fraction: None)
+    tell = listen or (lambda stage, fraction, rate: None)
     data = recipe.data
     if not data.train:
         raise RecipeError(
             "data.train is empty: there is nothing to learn from",
             "--set data.train=phrasebook:ko-en, or your own: --set 'data.train=train.{de,en}'",
         )
-    tell("looking for the corpora", None)
+    tell("looking for the corpora", None, 0.0)
     train = open_corpora(data.train, streaming=data.streaming)
     valid = open_corpora(data.valid, streaming=data.streaming) if data.valid else None
     languages = _languages(data, train, valid)
@@ -70,13 +77,20 @@ def prepare(
     if (kept := _open(folder, key, languages)) is not None:
         return kept
 
-    def fill(aside: Path) -> None:
-        work = Binariser(data, recipe.tokenizer, aside, tell)
-        made = work.run(train, valid, tokenizers)
-        shutil.rmtree(aside / "spool")
-        _describe(aside, key, made, work)
+    count = workers or processors()
 
-    _build(folder, fill, lambda: _open(folder, key, languages) is not None)
+    def fill(work: Path) -> None:
+        binariser = Binariser(data, recipe.tokenizer, work, tell, count)
+        began, anew = time.monotonic(), not binariser.spooled.exists()
+        made = binariser.run(train, valid, tokenizers)
+        took = time.monotonic() - began
+        if anew and took > _NOTABLE_SECONDS:
+            rate = sum(binariser.corpora) / took
+            binariser.notes.append(f"Prepared in {took:,.0f} s: {rate:,.0f} pairs a second.")
+        shutil.rmtree(binariser.spooled)
+        _describe(work, key, made, binariser)
+
+    _build(folder, fill, lambda: _open(folder, key, languages) is not None, tell)
     kept = _open(folder, key, languages)
     if kept is None:
         raise DataError(
@@ -171,30 +185,59 @@ def _open(folder: Path, key: str, languages: tuple[str, str]) -> Prepared | None
     )
 
 
-def _build(folder: Path, fill: Callable[[Path], None], whole: Callable[[], bool]) -> None:
-    """Fill a folder aside and rename it; other processes may do the same at the same time."""
-    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+def _build(
+    folder: Path, fill: Callable[[Path], None], whole: Callable[[], bool], tell: Listen
+) -> None:
+    """Fill a folder aside and rename it; one process does while others that want it wait.
+
+    What a killed one has left aside is filled further. An error leaves nothing.
+    """
+    aside = folder.with_name(f".{folder.name}{_UNFINISHED}")
     try:
-        aside.mkdir(parents=True)
+        aside.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_keep(folder, error) from None
     try:
-        _remove_abandoned(folder)
-        fill(aside)
-        try:
-            aside.rename(folder)
-        except OSError:  # there is one already: damaged, or another process was faster
-            if not whole():
-                damaged = folder.with_name(f"{aside.name}.damaged")
-                folder.rename(damaged)
-                shutil.rmtree(damaged, ignore_errors=True)
-                aside.rename(folder)
+        _remove_abandoned(folder.parent, aside)
+        with _alone(aside, tell):
+            try:
+                if not whole():  # else another process has made it meanwhile
+                    fill(aside)
+                    if folder.exists():
+                        damaged = folder.with_name(f".{folder.name}.damaged")
+                        shutil.rmtree(damaged, ignore_errors=True)
+                        folder.rename(damaged)
+                        shutil.rmtree(damaged, ignore_errors=True)
+                    aside.rename(folder)
+            except (MTKitError, OSError):
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+            if aside.exists():
+                shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        named = Path(error.filename or folder)  # else it is a corpus that cannot be read
+        if error.errno not in NO_ROOM or not named.is_relative_to(folder.parent):
             raise
         raise _cannot_keep(folder, error) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _alone(path: Path, tell: Listen) -> Iterator[None]:
+    """Hold the folder at `path`, made if need be, while other processes wait for it."""
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                tell("waiting for another process that prepares the same data", None, 0.0)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(handle)):
+                yield
+                return
+        finally:  # renamed or removed by who held it before: the next one is another folder
+            os.close(handle)
 
 
 def _cannot_keep(folder: Path, error: OSError) -> DataError:
@@ -204,8 +247,8 @@ def _cannot_keep(folder: Path, error: OSError) -> DataError:
     )
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what killed processes left of the same preparation."""
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        if time.time() - left.stat().st_mtime > _STALE:
+def _remove_abandoned(cache: Path, own: Path) -> None:
+    """Remove what preparations that were killed long ago have left."""
+    for left in cache.glob(f".*{_UNFINISHED}"):
+        if left != own and time.time() - left.stat().st_mtime > _STALE:
             shutil.rmtree(left, ignore_errors=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,11 +57,20 @@ class Texts:
 class TextWriter:
     """Writes texts to two files, `<path>.text` and `<path>.places`, as they come."""
 
-    def __init__(self, path: Path) -> None:
-        self._text = path.with_name(path.name + ".text").open("wb")
-        self._places = path.with_name(path.name + ".places").open("wb")
-        self._end = 0
-        self._places.write(np.zeros(1, np.int64).tobytes())
+    def __init__(self, path: Path, keep: int = 0) -> None:
+        """Goes on behind the first `keep` texts that lie there already."""
+        self._end = int(read_texts(path).places[keep]) if keep else 0
+        sizes = {".text": self._end, ".places": 8 * (keep + 1) if keep else 0}
+        opened = [_opened(path.with_name(path.name + name), size) for name, size in sizes.items()]
+        self._text, self._places = opened
+        if not keep:
+            self._places.write(np.zeros(1, np.int64).tobytes())
+
+    def append(self, texts: Texts) -> None:
+        """Write all of other texts."""
+        self._text.write(texts.data.data)
+        self._places.write((texts.places[1:] + self._end).tobytes())
+        self._end += len(texts.data)
 
     def add(self, texts: Sequence[str]) -> None:
         """Write texts; what UTF-8 cannot hold (half a surrogate pair) becomes U+FFFD."""
@@ -82,6 +91,28 @@ def read_texts(path: Path) -> Texts:
         _map(path.with_name(path.name + ".text"), np.dtype(np.uint8)),
         _map(path.with_name(path.name + ".places"), np.dtype(np.int64)),
     )
+
+
+def whole_texts(path: Path) -> int:
+    """How many whole texts lie there, of a `TextWriter` that may have been killed."""
+    sizes = []
+    for name in (".text", ".places"):
+        file = path.with_name(path.name + name)
+        sizes.append(file.stat().st_size if file.exists() else 0)
+    count = sizes[1] // 8
+    if not count:
+        return 0
+    places = np.memmap(path.with_name(path.name + ".places"), np.int64, "r", shape=(count,))
+    return int(np.searchsorted(places, sizes[0], side="right")) - 1
+
+
+def _opened(path: Path, size: int) -> BinaryIO:
+    """A file to write behind its first `size` bytes."""
+    path.touch()
+    file = path.open("r+b")
+    file.truncate(size)
+    file.seek(size)
+    return file
 
 
 @dataclass(frozen=True)
@@ -169,7 +200,7 @@ class StoreWriter:
         self,
         sources: Sequence[Ids],
         targets: Sequence[Ids],
-        texts: tuple[Sequence[str], Sequence[str]] | None = None,
+        texts: Sequence[Sequence[str]] | None = None,
     ) -> None:
         """Append pairs of ids (EOS is added here), with their texts if the store keeps them."""
         assert len(sources) == len(targets)
@@ -190,6 +221,19 @@ class StoreWriter:
         if texts is not None:
             for writer, side_texts in zip(self._texts, texts, strict=True):
                 writer.add(side_texts)
+
+    def append(self, store: Store) -> None:
+        """Append all pairs of a store that was made for the same vocabularies."""
+        for number, side in enumerate((store.source, store.target)):
+            assert side.ids.dtype == self._types[number]
+            self._ids[number].write(side.ids.data)
+            self._offsets[number].write((side.offsets[1:] + self.tokens[number]).tobytes())
+            self.tokens[number] += side.tokens
+            if self._texts:
+                assert side.texts is not None, "the store keeps its texts too"
+                self._texts[number].append(side.texts)
+        self._lengths.write(store.lengths.data)
+        self.pairs += len(store)
 
     def __enter__(self) -> Self:
         return self

@@ -120,9 +120,9 @@ class Tokenizer:
         path.write_bytes(self._model)
 
     def encode(
-        self, lines: Sequence[str], *, sampling: float = 0.0, seed: int = 0
+        self, lines: Sequence[str], *, sampling: float = 0.0, seed: int = 0, threads: int = -1
     ) -> list[list[int]]:
-        """The ids of each line, on all cores.
+        """The ids of each line, on all cores (-1) or on so many.
 
         With `sampling`, a random segmentation: BPE-dropout of that probability (Provilkov et al.
         2020), or of a unigram model one drawn with that alpha (Kudo 2018); the same lines and the
@@ -130,7 +130,7 @@ class Tokenizer:
         """
         texts = [_clean(line) for line in lines]
         if not sampling:
-            return self._list(self._pieces.encode(texts, out_type=int))
+            return self._list(self._pieces.encode(texts, out_type=int, num_threads=threads))
         sampler = self._samplers.get(sampling)
         if sampler is None:
             sampler = self._samplers[sampling] = Sampler(self._pieces, sampling)

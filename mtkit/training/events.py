@@ -12,6 +12,7 @@ class Preparing:
 
     stage: str  # e.g. "training the tokenizer"
     fraction: float | None = None  # None: not known
+    pairs_per_second: float = 0.0  # since the stage began; 0: not measured
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from mtkit.training.distributed import World
 Fetch = Callable[[Indices, int], Batch]
 
 AHEAD = 4
+_AT_ONCE = 1 << 20  # pairs whose lengths are worked on at a time
 
 
 class Feed:
@@ -129,7 +130,10 @@ def planned_lengths(data: Prepared, sampling: float) -> NDArray[np.int32]:
         found = tokenizer.encode(side.texts.take(rows), sampling=sampling, seed=1)
         tokens = sum(map(len, found)) + len(found)
         growth.append(max(tokens / int(lengths[rows, number].sum()), 1.0))
-    longer: NDArray[np.int32] = np.ceil(lengths * growth).astype(np.int32)
+    longer = np.empty(lengths.shape, np.int32)
+    for start in range(0, count, _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        longer[some] = np.ceil(lengths[some] * growth)
     return longer
 
 

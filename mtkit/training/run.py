@@ -1,6 +1,5 @@
 """A whole run: from a recipe to a folder that holds a model, its scores and its checkpoints."""
 
-import errno
 import json
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from mtkit.data.corpus import Pair, open_corpora
 from mtkit.data.mixture import Mixture
 from mtkit.data.prepare import Prepared, prepare
 from mtkit.data.tags import with_tag
-from mtkit.errors import DataError, ModelError, TrainingError, UsageError
+from mtkit.errors import NO_ROOM, DataError, ModelError, TrainingError, UsageError
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import Recipe
@@ -50,8 +49,6 @@ from mtkit.training.start import Parent
 from mtkit.training.trainer import Trainer, weights_of
 from mtkit.training.vectors import start_from_vectors
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
-
 
 def train(
     recipe: Recipe,
@@ -77,7 +74,7 @@ def train(
             raise TrainingError("ended, because another process has ended") from None
         raise
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         raise TrainingError(
             f"{error.filename or output}: cannot be written ({error.strerror})",
@@ -107,8 +104,6 @@ class Run:
         if ended is not None:
             self._tell(ended)
             return self.folder
-        if self.world.device.type == "cpu":
-            keep_freed_memory()
         self._records = self._open_records() if self.world.leads else []
         # Read now, so that a corpus that cannot be read is an error in the first minute.
         self._test_pairs = self._read_test()
@@ -131,6 +126,8 @@ class Run:
         trainer = self._trainer(self._model(model, data), data)
         resumed = self._restore(trainer)
         self._check_begun(trainer, data)
+        if self.world.device.type == "cpu":
+            keep_freed_memory()  # from here on: what preparing and planning took is given back
         return trainer, data, resumed
 
     def schedule(self) -> Schedule:
@@ -173,8 +170,8 @@ class Run:
     def _prepare(self) -> Prepared:
         """Tokenizers and stores; the leader makes them, the others find them in the cache."""
 
-        def listen(stage: str, fraction: float | None) -> None:
-            self._emit(Preparing(stage, fraction))
+        def listen(stage: str, fraction: float | None, rate: float) -> None:
+            self._emit(Preparing(stage, fraction, rate))
 
         given = self._parent.tokenizers if self._parent else None
         if self.world.leads:

@@ -5,8 +5,8 @@ The pairs are those of two files of lines, repeated and numbered so that no two 
     python tests/bench/ten_million.py train.de.gz train.en.gz --folder /somewhere/with/8/GB
 
 Each step runs in a process of its own, whose largest resident memory is told. Pages of mapped
-files count in it although the system may take them back at any time, so the memory that is the
-process' own (anonymous) stands beside it.
+files count in it although the system may take them back at any time, so the memory that is its own
+(anonymous), with that of its forks, stands beside it.
 """
 
 import argparse
@@ -78,26 +78,31 @@ def write(given: argparse.Namespace) -> None:
             out.write(f"{number} {source}\t{number} {target}\n")
 
 
-def measured(step: str, text: str, folder: Path) -> dict[str, float]:
+def measured(step: str, text: str, folder: Path) -> dict[str, object]:
     """Carry out one step: its seconds and the memory that it took, in GB."""
+    own = [0.0]
+    threading.Thread(target=watch, args=(own,), daemon=True).start()
+    began = time.monotonic()
     import mtkit
 
     recipe = mtkit.Recipe.parse(text)
-    own, seconds = [0.0], {"start": 0.0}
-    threading.Thread(target=watch, args=(own,), daemon=True).start()
-    began = time.monotonic()
+    rates: dict[str, int] = {}
+    found: dict[str, object] = {}
 
-    def listen(event: object) -> None:
-        if isinstance(event, mtkit.Started):
-            seconds["start"] = time.monotonic() - began
+    def hear_stage(stage: str, fraction: float | None, rate: float) -> None:
+        if rate:
+            rates[stage] = round(rate)
 
-    found = {}
+    def hear(event: object) -> None:
+        if isinstance(event, mtkit.Progressed):
+            found.setdefault("seconds_to_first_report", round(time.monotonic() - began, 1))
+
     if step == "prepare":
-        data = mtkit.prepare(recipe)
+        data = mtkit.prepare(recipe, listen=hear_stage)
         found["pairs_per_second"] = round(len(data.train) / (time.monotonic() - began))
+        found["by_stage"] = rates
     elif step == "train":
-        mtkit.train(recipe, folder / f"run-{time.time():.0f}", device="cpu", listeners=[listen])
-        found["seconds_to_first_update"] = round(seconds["start"], 1)
+        mtkit.train(recipe, folder / f"run-{time.time():.0f}", device="cpu", listeners=[hear])
     else:
         import torch
 
@@ -111,12 +116,29 @@ def measured(step: str, text: str, folder: Path) -> dict[str, float]:
 
 
 def watch(own: list[float]) -> None:
-    """Keep the largest anonymous memory of this process."""
+    """Keep the largest anonymous memory of this process and its forks, shared pages once."""
     while True:
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").split("\n"):
-            if line.startswith("RssAnon"):
-                own[0] = max(own[0], int(line.split()[1]) / 2**20)
-        time.sleep(0.1)
+        own[0] = max(own[0], sum(map(anonymous, tree(os.getpid()))))
+        time.sleep(0.2)
+
+
+def tree(process: int) -> list[int]:
+    """A process and its children, and theirs."""
+    try:
+        tasks = list(Path(f"/proc/{process}/task").iterdir())
+        said = " ".join((task / "children").read_text() for task in tasks)
+    except OSError:  # it has ended
+        return []
+    return [process, *(pid for child in said.split() for pid in tree(int(child)))]
+
+
+def anonymous(process: int) -> float:
+    """GB of memory that no file stands behind; of a page that n processes share, one n-th."""
+    try:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8")
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in text.split("\n") if "Pss_Anon" in line) / 2**20
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pytest
 
 import mtkit
 from tests.cli.conftest import Call, Spawn
+from tests.conftest import Place
 
 AWKWARD = "the cat\r\n\n  \t\nthe\u2028dog\x85\x0b ate\nbad \udcff byte\nthe \0 sun"
 
@@ -43,6 +44,24 @@ def test_output_does_not_depend_on_how_lines_arrive(
     assert call("translate", model, tmp_path / "in.txt.gz").out == piped
     both = call("translate", model, tmp_path / "in.txt", "-", "--batch", 5, stdin_bytes=text).out
     assert both == piped * 2
+
+
+def test_output_without_room_is_a_sentence_and_leaves_what_was_there(
+    call: Call, model: Path, place: Place, tmp_path: Path
+) -> None:
+    target, lines = place.folder / "out.txt", tmp_path / "in.txt"
+    target.write_bytes(b"before\n")
+    lines.write_bytes(b"the cat saw a dog\n" * 1000)
+    place.close()
+    done = call("translate", model, lines, "-o", target, "--beam", 1)
+    place.open()
+    assert done.code == 2
+    assert done.out == ""
+    said = [line for line in done.err.split("\n") if line]
+    assert said[0].startswith(f"error: {target} cannot be written (")
+    assert said[1:] == ["hint:  name another --output"]
+    assert target.read_bytes() == b"before\n"
+    assert {path.name for path in place.folder.iterdir()} <= {"out.txt"}
 
 
 def test_output_file_is_whole_or_not_there(call: Call, model: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtkit.data.batches import assemble, collate, fitting, gather, pad, plan, shard
+from mtkit.data.batches import _walk, assemble, collate, fitting, gather, pad, plan, shard
 from mtkit.data.store import Side
 from mtkit.symbols import BOS, EOS, PAD
 
@@ -48,6 +48,17 @@ def test_plan_is_a_function_of_seed_and_epoch() -> None:
     assert not same(plan(table, 300, 1, 0), plan(table, 300, 2, 0))
     # Every epoch has as many batches, so that updates can be counted before they are made.
     assert len({len(plan(table, 300, 1, epoch)) for epoch in range(20)}) == 1
+
+
+@pytest.mark.parametrize("longest", [20, 256, 257, 900])
+def test_walk_is_the_same_whichever_way_it_is_sorted(longest: int) -> None:
+    random = np.random.default_rng(1)
+    table = random.integers(1, longest, (3000, 2), dtype=np.int32, endpoint=True)
+    table[0] = longest
+    ties = random.integers(0, 5, len(table)).astype(np.float64)  # some of them equal too
+    sides = table.max(1)
+    along = (table[:, 0] - table[:, 1]) * np.where(sides % 2, -1, 1)
+    assert _walk(table, ties).tolist() == np.lexsort((ties, along, sides)).tolist()
 
 
 def test_plan_of_an_empty_corpus_is_empty() -> None:

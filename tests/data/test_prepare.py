@@ -1,19 +1,26 @@
 """From a recipe to tokenizers and stores."""
 
+import contextlib
 import multiprocessing
+import os
 import random
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mtkit.data.corpus import open_corpus
 from mtkit.data.prepare import Prepared, prepare
-from mtkit.data.store import Side
+from mtkit.data.spool import Spool
+from mtkit.data.store import Side, TextWriter
 from mtkit.data.tokenizer import Tokenizer, normalise
 from mtkit.errors import DataError, MTKitError, RecipeError
 from mtkit.recipe import Recipe
 from mtkit.symbols import EOS
+from tests.conftest import Place
 
 NOUNS = {"Hund": "dog", "Haus": "house", "Garten": "garden", "Apfel": "apple", "Tag": "day"}
 VERBS = {"sieht": "sees", "kauft": "buys", "sucht": "seeks", "findet": "finds"}
@@ -185,7 +192,7 @@ def test_limit_that_leaves_nothing_names_one_that_does_not(corpus: str, cache: P
 def test_every_stage_is_heard_to_its_end(corpus: str, cache: Path) -> None:
     heard: dict[str, list[float | None]] = {}
     prepare(
-        recipe(corpus), cache=cache, listen=lambda s, part: heard.setdefault(s, []).append(part)
+        recipe(corpus), cache=cache, listen=lambda s, part, _: heard.setdefault(s, []).append(part)
     )
     for stage in ("reading the corpus", "training the tokenizer", "encoding"):
         assert heard[stage][-1] == 1.0, stage
@@ -193,10 +200,10 @@ def test_every_stage_is_heard_to_its_end(corpus: str, cache: Path) -> None:
 
 def test_cached_data_are_the_prepared_data(corpus: str, cache: Path) -> None:
     stages: list[str] = []
-    data = prepare(recipe(corpus), cache=cache, listen=lambda stage, _: stages.append(stage))
+    data = prepare(recipe(corpus), cache=cache, listen=lambda stage, *_: stages.append(stage))
     assert "training the tokenizer" in stages
     stages.clear()
-    again = prepare(recipe(corpus), cache=cache, listen=lambda stage, _: stages.append(stage))
+    again = prepare(recipe(corpus), cache=cache, listen=lambda stage, *_: stages.append(stage))
     assert "training the tokenizer" not in stages
     assert again.notes == data.notes
     assert again.fingerprint == data.fingerprint
@@ -278,6 +285,99 @@ def test_processes_that_prepare_at_once_agree(corpus: str, cache: Path) -> None:
     assert len(list(cache.iterdir())) == 1
 
 
+def files_of(data: Prepared) -> dict[str, bytes]:
+    """Every file of the prepared data but what tells of the preparation."""
+    folder = data.train.folder.parent
+    found = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
+    return {name: path.read_bytes() for name, path in found.items()}
+
+
+@pytest.mark.parametrize("change", ["tokenizer.joint=true", "tokenizer.joint=false", "held out"])
+def test_any_number_of_workers_prepares_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    pairs = all_pairs()
+    pairs[123] = ("Die Katze " * 80 + "schläft.", pairs[123][1])
+    corpus = write(tmp_path / "data", pairs + pairs[:30])
+    changes = ["data.max_length=60", "tokenizer.sampling=0.1", "tokenizer.vocabulary=300"]
+    if change != "held out":
+        valid = write(tmp_path / "data", pairs[300:340], "valid")
+        changes += [f"data.valid=['{valid}']", change]
+    named = recipe(corpus, *changes)
+    whole = files_of(prepare(named, cache=tmp_path / "one", workers=1))
+    assert len(whole) > 10
+    monkeypatch.setattr(Spool, "chunk", 37)
+    for workers in (1, 2, 5):
+        data = prepare(named, cache=tmp_path / f"{workers} in parts", workers=workers)
+        assert files_of(data) == whole
+
+
+def killed_at(named: Recipe, cache: Path, stage: str, fraction: float) -> int:
+    """Prepare in a process that kills itself there; how it ended."""
+    child = os.fork()
+    if not child:
+
+        def kill(heard: str, done: float | None, rate: float) -> None:
+            if heard == stage and (done or 0.0) >= fraction:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        with contextlib.suppress(BaseException):
+            prepare(named, cache=cache, listen=kill, workers=2)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+def test_killed_preparation_goes_on_where_it_was(
+    corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = files_of(prepare(recipe(corpus), cache=tmp_path / "whole"))
+    monkeypatch.setattr(Spool, "chunk", 37)
+    stages = {
+        "reading the corpus": 0.0,
+        "choosing pairs to validate on": 0.5,
+        "comparing with the pairs to validate on": 0.5,
+        "training the tokenizer": 0.0,
+        "encoding": 0.5,
+    }
+    cache = tmp_path / "cache"
+    for stage, fraction in stages.items():
+        assert killed_at(recipe(corpus), cache, stage, fraction) == signal.SIGKILL
+    (left,) = cache.iterdir()
+    assert len(list((left / "spool" / "parts").glob("*.json"))) >= 7
+    heard: list[tuple[str, float]] = []
+    data = prepare(recipe(corpus), cache=cache, listen=lambda s, _, rate: heard.append((s, rate)))
+    assert [path.name for path in cache.iterdir()] == [data.train.folder.parent.name]
+    assert files_of(data) == whole
+    assert {stage for stage, _ in heard} & set(stages) == {"training the tokenizer", "encoding"}
+    rates = [rate for stage, rate in heard if stage == "encoding"]
+    # What lay there is not counted as work of this sitting.
+    assert rates[1:8] == [0.0] * 7
+    assert rates[-1] > 0
+
+
+def test_reading_goes_on_behind_the_chunks_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Spool, "chunk", 50)
+    corpus = open_corpus(write(tmp_path / "data", all_pairs()))
+    path = tmp_path / "spool"
+    whole = Spool(path, corpus, lambda *_: None)
+    texts = whole.take(np.arange(500))
+    (path / "facts.json").unlink()
+    with (path / "source.text").open("r+b") as file:  # killed while some of it was not yet written
+        file.truncate(9_000)
+    added: list[int] = []
+    monkeypatch.setattr(
+        TextWriter,
+        "add",
+        lambda self, some, add=TextWriter.add: added.append(len(some)) or add(self, some),
+    )
+    again = Spool(path, corpus, lambda *_: None)
+    assert 0 < sum(added) / 2 < 500
+    assert again.take(np.arange(500)) == texts
+    assert (again.ends, again.report) == (whole.ends, whole.report)
+
+
 def test_failed_preparation_leaves_nothing(corpus: str, cache: Path) -> None:
     with pytest.raises(RecipeError, match="at most"):
         prepare(recipe(corpus, "tokenizer.vocabulary=50000"), cache=cache)
@@ -289,6 +389,27 @@ def test_cache_that_cannot_be_written_is_an_error(corpus: str, cache: Path) -> N
     with pytest.raises(DataError, match="cannot be kept") as raised:
         prepare(recipe(corpus), cache=cache)
     assert "MTKIT_CACHE" in (raised.value.hint or "")
+
+
+@pytest.mark.parametrize("stage", ["looking for the corpora", "training the tokenizer"])
+def test_cache_without_room_is_an_error_that_leaves_nothing(
+    corpus: str, place: Place, stage: str
+) -> None:
+    cache = place.folder / "cache"
+
+    def fill(heard: str, done: float | None, rate: float) -> None:
+        if heard == stage and not done:
+            place.close()
+
+    # The vocabulary alone is more than a limited file may hold.
+    named = recipe(corpus, "tokenizer.vocabulary=420", "data.held_out=1")
+    with pytest.raises(DataError, match=r"prepared data cannot be kept there \(") as raised:
+        prepare(named, cache=cache, listen=fill)
+    assert str(cache) in raised.value.message
+    assert "MTKIT_CACHE" in (raised.value.hint or "")
+    place.open()
+    assert not cache.exists() or place.kind == "read-only" or list(cache.iterdir()) == []
+    assert len(prepare(named, cache=cache).train) == 499
 
 
 def test_cache_is_where_the_environment_says(

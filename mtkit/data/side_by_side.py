@@ -1,0 +1,66 @@
+"""Work on the parts of a corpus in several processes, with results in the order of the parts."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar, cast
+
+from mtkit.errors import DataError
+
+__all__ = ["in_order", "processors"]
+
+Result = TypeVar("Result")
+
+_task: Callable[[int], object]  # of a process that was forked for it
+
+
+def processors() -> int:
+    """How many processes this one may keep busy; 1 where they cannot be forked safely."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+
+
+def in_order(task: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:
+    """task(0) ... task(count - 1), made by forks of this process where `workers` is above 1.
+
+    What is yielded does not depend on `workers`. The forks see everything as it is now, and end
+    when this process does, however it ends. Raises what a task raises, and DataError when a fork
+    has died.
+    """
+    if workers < 2:
+        yield from map(task, range(count))
+        return
+    pool = ProcessPoolExecutor(
+        max(min(workers, count), 1),
+        mp_context=multiprocessing.get_context("fork"),
+        initializer=_begin,
+        initargs=(task, os.getpid()),
+    )
+    try:
+        yield from cast("Iterator[Result]", pool.map(_carry_out, range(count)))
+    except BrokenProcessPool:
+        raise DataError(
+            "a process that prepared the data has ended unexpectedly",
+            "memory may have run out; the same command goes on where it stopped",
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(task: Callable[[int], object], parent: int) -> None:
+    global _task
+    _task = task
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was started
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    set_parent_death_signal = 1  # sys/prctl.h
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:  # it has died already
+        os._exit(1)
+
+
+def _carry_out(number: int) -> object:
+    return _task(number)

@@ -1,0 +1,47 @@
+"""Batches come in the order of the plan, however they are prepared."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_run import RECIPE, cache
+
+from mtkit import Recipe, prepare
+from mtkit.data.batches import Batch, Indices
+from mtkit.training import feed
+from mtkit.training.distributed import World
+from mtkit.training.feed import Feed, fetcher, planned_lengths
+
+__all__ = ["cache"]  # a fixture of every test here
+
+
+@pytest.mark.parametrize("sampling", [0.0, 0.1])
+def test_batches_do_not_depend_on_workers_or_on_how_far_they_are_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampling: float
+) -> None:
+    recipe = Recipe.parse(RECIPE).changed([f"tokenizer.sampling={sampling}"])
+    random = np.random.default_rng(1)
+    found = []
+    for workers, ahead in ((1, 0), (1, 4), (3, 16)):
+        monkeypatch.setattr(feed, "AHEAD", ahead)
+        data = prepare(recipe, cache=tmp_path / f"{workers} {ahead}", workers=workers)
+        fetch = fetcher(data, sampling)
+
+        def slow(indices: Indices, seed: int, fetch: feed.Fetch = fetch) -> Batch:
+            time.sleep(random.uniform(0, 0.003))
+            return fetch(indices, seed)
+
+        lengths = planned_lengths(data, sampling)
+        made = Feed(lengths, slow, recipe.training, World(1, 0, torch.device("cpu")))
+        found.append(
+            [batch for epoch in (0, 1) for group in made.epoch(epoch, 0) for batch in group]
+        )
+    first, *others = found
+    assert len(first) > 20
+    for other in others:
+        assert len(other) == len(first)
+        for a, b in zip(first, other, strict=True):
+            assert torch.equal(a.source, b.source)
+            assert torch.equal(a.labels, b.labels)
