@@ -1,12 +1,16 @@
 """What can be known of a run before it is begun: what it will cost, and that it resumes exactly."""
 
 import hashlib
+import json
+import os
 import resource
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mtkit.data.batches import Batch
+from mtkit.errors import TrainingError, UsageError
 from mtkit.recipe import Recipe
 from mtkit.training.distributed import World
 from mtkit.training.events import Listener
@@ -98,40 +103,82 @@ def verify_resume(
 ) -> Resumption:
     """Train `updates` updates, once in one go and once stopped half-way, from a checkpoint on.
 
-    What is compared is hashes of the weights, and the losses and batches of every update. All that
-    is written, but for the prepared data, lies in a temporary folder and is removed.
+    The second half is made by a process of its own, so that nothing can help it but what the
+    checkpoint holds. What is compared is hashes of the weights, and the losses and batches of every
+    update. All that is written, but for the prepared data, lies in a temporary folder and is
+    removed. Raises UsageError under torchrun, and MTKitErrors.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("a resumption is proved with one process", "run it without torchrun")
     with _run(recipe, device, listeners) as run:
-        whole = Trace(run(), updates)
+        whole = Sitting(run(), updates).trace
     with _run(recipe, device, listeners) as run:
-        first = Trace(run(), updates // 2)
+        first = Sitting(run(), updates // 2)
         first.trainer.save()
-        second = Trace(run(), updates)
+        second = _in_a_process(run(), device, updates)
     return Resumption(
         updates=updates,
         weights=whole.weights == second.weights,
-        losses=whole.losses == first.losses + second.losses,
-        batches=whole.batches == first.batches + second.batches,
+        losses=whole.losses == first.trace.losses + second.losses,
+        batches=whole.batches == first.trace.batches + second.batches,
     )
 
 
+@dataclass
 class Trace:
-    """A sitting up to some update: hashes of its batches and weights, and its losses."""
+    """What a sitting did: hashes of its batches, its losses, and a hash of its last weights."""
+
+    batches: list[str]
+    losses: list[float]
+    weights: str
+
+
+class Sitting:
+    """A run from where it stands up to some update."""
 
     def __init__(self, run: Run, until: int) -> None:
         self.trainer, _, _ = run.ready()
         self.trainer.begin(run.schedule())
-        self.batches: list[str] = []
-        self.losses: list[float] = []
+        batches_seen, losses = [], []
         while self.trainer.progress.position.update < until:
             for batches in self.trainer.updates():
                 self.trainer.sums.loss.zero_()
                 self.trainer.update(batches)
-                self.batches.append(_hash([t for batch in batches for t in _tensors(batch)]))
-                self.losses.append(float(self.trainer.sums.loss))
+                batches_seen.append(_hash([t for batch in batches for t in _tensors(batch)]))
+                losses.append(float(self.trainer.sums.loss))
                 if self.trainer.progress.position.update == until:
                     break
-        self.weights = _hash(list(weights_of(self.trainer.model).values()))
+        weights = _hash(list(weights_of(self.trainer.model).values()))
+        self.trace = Trace(batches_seen, losses, weights)
+
+
+def _in_a_process(run: Run, device: str, until: int) -> Trace:
+    """A sitting in a fresh process, from the checkpoint in the run's folder."""
+    (run.folder / "recipe.toml").write_text(run.recipe.to_toml(), encoding="utf-8")
+    package = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-m", "mtkit.training.trial", str(run.folder), device, str(until)],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]),
+            "OMP_NUM_THREADS": str(torch.get_num_threads()),  # sums are of as many parts
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.strip().split("\n")[-1]
+        raise TrainingError(f"the process that was to go on has failed: {said}")
+    return Trace(**json.loads(done.stdout.strip().split("\n")[-1]))
+
+
+def _go_on(folder: str, device: str, until: str) -> None:
+    """What that process does: it prints its trace."""
+    run = Run(
+        Recipe.load(Path(folder) / "recipe.toml"), Path(folder), World.from_environment(device), ()
+    )
+    sys.stdout.write(json.dumps(asdict(Sitting(run, int(until)).trace)) + "\n")
 
 
 @contextmanager
@@ -189,3 +236,7 @@ def _hash(tensors: Sequence[Tensor]) -> str:
     for tensor in tensors:
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    _go_on(*sys.argv[1:])

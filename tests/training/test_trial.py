@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtkit import Recipe, plan_run, train, verify_resume
+from mtkit import Recipe, UsageError, plan_run, train, verify_resume
 from mtkit.training import trainer
 from tests.training.test_run import RECIPE
 
@@ -42,3 +42,21 @@ def test_resumption_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.weights, found.losses, found.batches) == (False, False, True)
     assert not found.exact
     assert torch.is_grad_enabled()
+
+
+def test_what_a_process_remembers_does_not_help_it_to_resume(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: dict[int, int] = {}
+
+    def remembered(seed: int, update: int, rank: int) -> int:
+        return drawn.setdefault(update, len(drawn) + 10**6)  # no checkpoint knows this
+
+    monkeypatch.setattr(trainer, "_mix", remembered)
+    assert not verify_resume(Recipe.parse(RECIPE), device="cpu", updates=4).weights
+
+
+def test_resumption_is_not_proved_by_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="with one process"):
+        verify_resume(Recipe.parse(RECIPE), device="cpu")
