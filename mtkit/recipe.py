@@ -277,6 +277,11 @@ class TrainingSection(Section):
         "(Sutskever et al. 2014, Luong et al. 2015)",
     )
     accumulation: int = Field(1, ge=1, description="batches a process adds up for one update")
+    shard: bool = Field(
+        False,
+        description="spread weights, gradients and optimizer states over the processes (FSDP2), "
+        "for models that outgrow one card",
+    )
     updates: int = Field(0, ge=0, description="stop after so many updates; 0: no limit")
     epochs: float = Field(0.0, ge=0, description="stop after so many epochs; 0: no limit")
     minutes: float = Field(0.0, ge=0, description="stop after so many minutes; 0: no limit")

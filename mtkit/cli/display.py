@@ -100,7 +100,7 @@ class Display:
                 *(f"{value:.1f}" for value in event.scores.values()),
             )
             + f"  {clock(event.seconds)}"
-            + (" *" if event.best else "")
+            + mark(event.best, event.averaged)
         )
 
 
@@ -212,6 +212,11 @@ def row(*cells: str) -> str:
     return "".join(f"{cell:>9}" for cell in cells)
 
 
+def mark(best: bool, averaged: int) -> str:
+    """What stands behind a validation: a star for the best so far, and what a mean is of."""
+    return (" *" if best else "") + (f" mean of {averaged}" if averaged else "")
+
+
 def label(metric: str) -> str:
     return _LABELS.get(metric, metric)
 
@@ -252,7 +257,11 @@ def summary(finished: Finished, signatures: dict[str, str]) -> list[str]:
     run, named = finished.run, shlex.quote(str(finished.run))
     told = [
         f"{finished.reason}, {clock(finished.seconds)} of training; "
-        f"the best model is that of update {finished.best_update:,}"
+        + (
+            f"the best model is the mean of {finished.averaged} checkpoints"
+            if finished.averaged
+            else f"the best model is that of update {finished.best_update:,}"
+        )
     ]
     if values := scores(finished.scores):
         told.append(f"validation: {values}")

@@ -171,7 +171,7 @@ def _curves(validations: list[dict[str, Any]]) -> list[str]:
 def _progress(validations: list[dict[str, Any]]) -> "Table":
     from rich.table import Table
 
-    from mtkit.cli.display import clock, label
+    from mtkit.cli.display import clock, label, mark
 
     metrics = list(validations[-1]["scores"])
     table = Table("update", "epoch", "loss", *map(label, metrics), "time", "", box=None)
@@ -187,6 +187,6 @@ def _progress(validations: list[dict[str, Any]]) -> "Table":
                 f"{event['loss']:.3f}",
                 *values,
                 clock(event["seconds"]),
-                "*" if event["best"] else "",
+                mark(event["best"], event.get("averaged", 0)).strip(),
             )
     return table

@@ -87,6 +87,10 @@ class Seq2Seq(nn.Module, ABC):
         The logits are fresh every time: the caller may overwrite them.
         """
 
+    def parts(self) -> list[nn.Module]:
+        """Modules that nothing enters but by a call: weights may be at hand for that time alone."""
+        return []
+
     def project(self, features: Tensor) -> Tensor:
         """The output layer: features [..., D] -> logits [..., V]."""
         return F.linear(features, *self.output_layer())

@@ -114,6 +114,10 @@ class Transformer(Seq2Seq):
     def output_layer(self) -> tuple[Tensor, Tensor | None]:
         return self.output.weight, None
 
+    def parts(self) -> list[nn.Module]:
+        # Not the decoder's layers: `encode` asks their cross-attention for keys and values.
+        return [*self.encoder, *(layer.feed_forward for layer in self.decoder)]
+
     def start(self, memory: Memory, beam: int, capacity: int) -> KVCache:
         keys = memory.keys[0]
         padding = hiding(memory.padding, keys.dtype)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mtkit.errors import ModelError, TrainingError
 from mtkit.training.optimizer import Position
+from mtkit.training.sharding import shard_like
 
 FORMAT = 1
 
@@ -78,14 +79,14 @@ class Checkpoints:
     def save(
         self,
         weights: dict[str, Tensor],
-        optimizer: torch.optim.Optimizer,
+        state: dict[str, Tensor],
         progress: Progress,
         trained: dict[str, Tensor] | None = None,
     ) -> Path:
         """Write a checkpoint; older ones beyond `keep` go afterwards.
 
         `weights` are those that are judged; `trained` those that training goes on from, where
-        they are others.
+        they are others; `state` is the optimizer's, by `state_of`.
         Raises TrainingError when it cannot be written; those that are there stay then.
         """
         name = f"{progress.position.update:09d}"
@@ -96,7 +97,7 @@ class Checkpoints:
             write_tensors(weights, aside / "weights.safetensors")
             if trained is not None:
                 write_tensors(trained, aside / "trained.safetensors")
-            write_tensors(_flat(optimizer), aside / "optimizer.safetensors")
+            write_tensors(state, aside / "optimizer.safetensors")
             files = {file.name: digest(file) for file in sorted(aside.iterdir())}
             write_text(progress.to_json(files), aside / "progress.json")
             if path.exists():
@@ -203,16 +204,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
     """Put the optimizer's saved tensors back, parameter by parameter."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in read_tensors(path / "optimizer.safetensors").items():
         index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = tensor
+        state.setdefault(int(index), {})[key] = shard_like(tensor, parameters[int(index)])
     table = optimizer.state_dict()
     table["state"] = state
     optimizer.load_state_dict(table)
 
 
-def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def state_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state as named tensors: `<parameter>.<key>`."""
     state = optimizer.state_dict()["state"]
     return {

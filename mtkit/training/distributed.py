@@ -1,10 +1,11 @@
 """The processes that train together: the only place that knows torch.distributed."""
 
 import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtkit.errors import UsageError
 from mtkit.models.dropout import LayerDropout
+from mtkit.training.heartbeat import Heartbeat
+from mtkit.training.sharding import hold_gradients, shard
 
 # The others wait while the leader prepares a large corpus, validates or translates a test set.
 _PATIENCE = timedelta(hours=24)
@@ -27,6 +30,7 @@ class World:
     size: int
     rank: int
     device: torch.device
+    heartbeat: Heartbeat | None = None
 
     @classmethod
     def from_environment(cls, device: str = "auto") -> Self:
@@ -47,21 +51,27 @@ class World:
                 )
             chosen = torch.device("cuda", index)
             torch.cuda.set_device(chosen)
-        if size > 1 and not dist.is_initialized():
-            backend = "nccl" if chosen.type == "cuda" else "gloo"
-            dist.init_process_group(
-                backend, store=_meeting_place(), rank=rank, world_size=size, timeout=_PATIENCE
-            )
-        return cls(size, rank, chosen)
+        if size == 1 or dist.is_initialized():
+            return cls(size, rank, chosen)
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        store: Any = _meeting_place()  # torch does not tell mypy of its `clone`
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+        return cls(size, rank, chosen, Heartbeat(store.clone(), rank, size))
 
     @property
     def leads(self) -> bool:
         """Whether this process speaks and writes for all."""
         return self.rank == 0
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The module whose forward and backward are those of the whole world."""
+    def wrap(self, model: nn.Module, parts: Iterable[nn.Module] | None = None) -> nn.Module:
+        """The module whose forward and backward are those of the whole world.
+
+        With `parts` its weights are spread over the processes, those of each part by themselves.
+        """
         if self.size == 1:
+            return model
+        if parts is not None:
+            shard(model, parts, self.size, self.device)
             return model
         # A layer that a pass leaves out has no gradient to wait for.
         partial = any(
@@ -71,7 +81,9 @@ class World:
 
     def holding(self, model: nn.Module, last: bool) -> AbstractContextManager[object]:
         """Keep gradients to this process until the last batch of an update."""
-        if self.size > 1 and not last:
+        if self.size > 1 and not isinstance(model, DistributedDataParallel):
+            hold_gradients(model, not last)
+        elif self.size > 1 and not last:
             return cast(
                 "AbstractContextManager[object]", cast("DistributedDataParallel", model).no_sync()
             )
@@ -117,6 +129,8 @@ class World:
 
     def leave(self) -> None:
         """Part from the other processes."""
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
 

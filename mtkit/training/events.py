@@ -66,6 +66,7 @@ class Validated:
     samples: tuple[Sample, ...]
     seconds: float  # of training so far
     took: float  # seconds of this validation
+    averaged: int = 0  # checkpoints, where their mean was scored
 
     @property
     def perplexity(self) -> float:
@@ -102,9 +103,10 @@ class Finished:
     reason: str  # "reached 3000 updates", "no gain in 5 validations", "interrupted", ...
     update: int
     best_update: int
-    scores: dict[str, float]  # of the best validation
+    scores: dict[str, float]  # on the validation corpus, of the model in the folder
     test: dict[str, float]  # of data.test, if any
     seconds: float
+    averaged: int = 0  # checkpoints that the model in the folder is the mean of
 
 
 Event = Preparing | Started | Progressed | Validated | Saved | Warned | Noted | Finished

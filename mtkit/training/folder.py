@@ -22,6 +22,7 @@ MAY_CHANGE = (
     "training.epochs",
     "training.minutes",
     "training.accumulation",  # for other processes; how many batches an update takes is checked
+    "training.shard",  # whose checkpoints are those of any run
     "training.average",
     "training.tensorboard",
     "training.average_of",

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mtkit.data.batches import Batch
 from mtkit.models.seq2seq import Seq2Seq
+from mtkit.training.sharding import local
 
 IN_A_ROW = 3  # skipped updates after which the run goes back
 MOST_CUTS = 5  # of the rate, one each time that it goes back; then it gives up
@@ -30,6 +31,7 @@ class Guard:
         self.optimizer = optimizer
         matrix, _ = model.output_layer()
         self.device = matrix.device
+        self.sharded = local(matrix) is not matrix
         self.limit = _EXPLODED * math.log(max(matrix.size(0), 2))  # of the loss per token
         self.row = torch.zeros((), device=self.device)  # updates skipped one after the other
 
@@ -41,7 +43,7 @@ class Guard:
     def step(self, norm: Tensor) -> Tensor:
         """Make the update unless the norm of its gradient is no number; 1 when it was, or 0."""
         good = norm.isfinite()
-        told = type(self.optimizer) in (torch.optim.Adam, torch.optim.AdamW)
+        told = type(self.optimizer) in (torch.optim.Adam, torch.optim.AdamW) and not self.sharded
         if self.device.type == "cuda" and told:
             # As torch's own scaler of gradients does: the kernel itself leaves the weights alone.
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
@@ -59,8 +61,8 @@ class Guard:
 
     @torch.no_grad()
     def sound(self) -> bool:
-        """Whether the weights may be kept: finite, and the last update was not skipped."""
-        finite = torch.stack([p.isfinite().all() for p in self.model.parameters()]).all()
+        """Whether the weights here may be kept: finite, and the last update was not skipped."""
+        finite = torch.stack([local(p).isfinite().all() for p in self.model.parameters()]).all()
         return bool(finite & (self.row == 0))
 
 

@@ -1,12 +1,12 @@
 """An exponential moving average of the weights: it is judged and kept in their place."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from mtkit.models.seq2seq import Seq2Seq
+from mtkit.training.sharding import local
 
 
 class MovingAverage:
@@ -18,9 +18,10 @@ class MovingAverage:
     """
 
     def __init__(self, model: Seq2Seq, decay: float) -> None:
-        self.weights = dict(model.named_parameters())  # shared ones once
+        # Shared ones once; of sharded ones this process' share.
+        self.weights = {name: local(weight.detach()) for name, weight in model.named_parameters()}
         self.decay = decay
-        self.mean = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        self.mean = {name: weight.clone() for name, weight in self.weights.items()}
 
     @torch.no_grad()
     def follow(self, update: int) -> None:
@@ -37,12 +38,6 @@ class MovingAverage:
             yield
         finally:
             self._exchange()
-
-    @torch.no_grad()
-    def restore(self, mean: Mapping[str, Tensor]) -> None:
-        """Take up a saved mean."""
-        for name, tensor in self.mean.items():
-            tensor.copy_(mean[name])
 
     @torch.no_grad()
     def _exchange(self) -> None:

@@ -4,8 +4,9 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,9 +46,12 @@ from mtkit.training.host import machine, stopping_at_signals
 from mtkit.training.judge import Judge
 from mtkit.training.log import Log
 from mtkit.training.optimizer import Schedule
+from mtkit.training.sharding import check_shardable, fill
 from mtkit.training.start import Parent
-from mtkit.training.trainer import Trainer, weights_of
+from mtkit.training.trainer import Trainer, merit, weights_of
 from mtkit.training.vectors import start_from_vectors
+
+_MAKE_ROOM = "make room there and run the same command again; the last checkpoint is intact"
 
 
 def train(
@@ -78,7 +82,7 @@ def train(
             raise
         raise TrainingError(
             f"{error.filename or output}: cannot be written ({error.strerror})",
-            "make room there and run the same command again; the last checkpoint is intact",
+            _MAKE_ROOM,
         ) from None
     finally:
         world.leave()
@@ -204,6 +208,8 @@ class Run:
 
     def _trainer(self, model: Seq2Seq, data: Prepared) -> Trainer:
         recipe = self.recipe
+        if recipe.training.shard:
+            check_shardable(recipe.training, model)
         fetch = fetcher(data, recipe.tokenizer.sampling)
         lengths = planned_lengths(data, recipe.tokenizer.sampling)
         mixture = Mixture.of(data.corpora, recipe.data.weights)
@@ -228,8 +234,9 @@ class Run:
             self.world.device,
             trainer.autocast,
         )
-        trainer.judge = lambda: self._judge.validate(model)
-        trainer.keep_best = lambda: self._keep(model, data, trainer)
+        trainer.judge = lambda: self._judge.validate(trainer.complete)
+        trainer.keep_best = lambda: self._keep(data, trainer)
+        self._held = self._scores_held()
         return trainer
 
     def _restore(self, trainer: Trainer) -> int | None:
@@ -247,7 +254,8 @@ class Run:
                 continue
             load_weights(trainer.model, trained)
             if trainer.moving_average is not None:
-                trainer.moving_average.restore(weights)
+                with trainer.judged():
+                    load_weights(trainer.model, weights)
             trainer.progress = progress
             return progress.position.update
         return None
@@ -297,16 +305,45 @@ class Run:
 
     # -- during -----------------------------------------------------------------------------
 
-    def _keep(self, model: Seq2Seq, data: Prepared, trainer: Trainer) -> None:
-        """Make the model as it is now the one that the run folder holds."""
-        model_dir.save(
-            self.folder,
-            model,
-            self.recipe,
-            data.source_tokenizer,
-            data.target_tokenizer,
-            self._card(data, trainer),
-        )
+    def _scores_held(self) -> dict[str, float]:
+        """On the validation corpus, of the model in the folder; empty where there is none.
+
+        It need not be the best that the checkpoints know of: that may be the mean that an end,
+        which has been moved since, was given.
+        """
+        return dict(self._card_held().get("valid", {}).get("scores", {}))
+
+    def _card_held(self) -> dict[str, Any]:
+        try:
+            card: dict[str, Any] = json.loads((self.folder / "card.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return card
+
+    def _keep(self, data: Prepared, trainer: Trainer, averaged: int = 0) -> bool:
+        """Make the model as it is now the one that the folder holds, unless that is better.
+
+        `averaged` is how many checkpoints it is the mean of, if it is one.
+        """
+        metric, found = self.recipe.validation.metric, trainer.progress.best_scores
+        if self._held and merit(metric, self._held) >= merit(metric, found):
+            return False
+        card = self._card(data, trainer)
+        if averaged:
+            card["averaged"] = averaged
+        try:
+            model_dir.save(
+                self.folder,
+                trainer.complete,
+                self.recipe,
+                data.source_tokenizer,
+                data.target_tokenizer,
+                card,
+            )
+        except ModelError as error:
+            raise TrainingError(error.message, _MAKE_ROOM) from None
+        self._held = dict(found)
+        return True
 
     def _card(self, data: Prepared, trainer: Trainer) -> dict[str, object]:
         progress = trainer.progress
@@ -353,7 +390,7 @@ class Run:
             self.world.wait()
             return
         self._average(trainer, data)
-        test = self._test(trainer.model)
+        test = self._test(trainer.complete)
         finished = self._finished(trainer, reason, test)
         RunFolder(self.folder).finish(finished, self.recipe)
         self._emit(finished)
@@ -370,15 +407,13 @@ class Run:
             name = f"the mean of the last {len(paths)} checkpoints"
         if count < 2 or len(paths) < 2:
             return
-        load_weights(
-            trainer.model, model_dir.average([path / "weights.safetensors" for path in paths])
-        )
+        mean = model_dir.average([path / "weights.safetensors" for path in paths])
+        load_weights(trainer.complete, mean)
         began = time.monotonic()
-        judgement = self._judge.validate(trainer.model)
-        better = trainer.weigh(judgement)
-        self._emit(trainer.validated(judgement, better, time.monotonic() - began))
-        if better:
-            self._keep(trainer.model, data, trainer)
+        judgement = self._judge.validate(trainer.complete)
+        better = trainer.weigh(judgement) and self._keep(data, trainer, averaged=len(paths))
+        event = trainer.validated(judgement, better, time.monotonic() - began)
+        self._emit(replace(event, averaged=len(paths)))
         self._emit(Noted(f"{name} is {'the best model' if better else 'no better; left out'}"))
 
     def _test(self, model: Seq2Seq) -> dict[str, float]:
@@ -389,8 +424,7 @@ class Run:
         load_weights(model, read_tensors(self.folder / "weights.safetensors"))
         pairs, search = self._test_pairs, self.recipe.search
         found = self._judge.translate(model.eval(), pairs, search, ("bleu", "chrf", "ter"))
-        card_path = self.folder / "card.json"
-        card = json.loads(card_path.read_text(encoding="utf-8"))
+        card = self._card_held()
         card["test"] = {
             "corpora": list(self.recipe.data.test),
             "pairs": len(pairs),
@@ -398,31 +432,32 @@ class Run:
             "scores": {score.name: score.value for score in found.scores},
             "signatures": {score.name: score.signature for score in found.scores},
         }
-        write_text(json.dumps(card, indent=1, ensure_ascii=False), card_path)
+        write_text(json.dumps(card, indent=1, ensure_ascii=False), self.folder / "card.json")
         text = "".join(translation.text + "\n" for translation in found.translations)
         write_text(text, self.folder / "test.txt")
         return {score.name: score.value for score in found.scores}
 
     def _finished(self, trainer: Trainer, reason: str, test: dict[str, float]) -> Finished:
-        progress = trainer.progress
+        card = self._card_held()
+        valid = card.get("valid", {})
         return Finished(
             run=self.folder,
             reason=reason,
-            update=progress.position.update,
-            best_update=progress.best_update,
-            scores=progress.best_scores,
+            update=trainer.progress.position.update,
+            best_update=valid.get("update", 0),
+            scores=valid.get("scores", {}),
             test=test,
             seconds=trainer.seconds,
+            averaged=card.get("averaged", 0),
         )
 
 
 def load_weights(model: Seq2Seq, weights: dict[str, Tensor]) -> None:
     """Copy saved weights into a model; shared parameters are stored once. Raises ModelError."""
-    try:
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        first = str(error).split("\n\t")[1:2] or [str(error)]
-        raise ModelError(f"the saved weights do not fit the model: {first[0]}") from None
-    strange = sorted(set(missing) & set(weights_of(model)) | set(unexpected))
+    own = weights_of(model)
+    strange = sorted(own.keys() ^ weights.keys())
+    strange += [name for name in own if name in weights and own[name].shape != weights[name].shape]
     if strange:
         raise ModelError(f"the saved weights do not fit the model: {strange[0]}")
+    for name, tensor in own.items():
+        fill(tensor, weights[name])

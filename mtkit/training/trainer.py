@@ -1,8 +1,9 @@
 """The training loop: it can be read aloud."""
 
+import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from mtkit.data.batches import Batch
 from mtkit.errors import TrainingError
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import TrainingSection, ValidationSection
-from mtkit.training.checkpoint import Checkpoints, Progress
+from mtkit.training.checkpoint import Checkpoints, Progress, state_of
 from mtkit.training.distributed import World
 from mtkit.training.events import Event, Progressed, Saved, Validated, Warned
 from mtkit.training.feed import Feed
@@ -31,6 +32,7 @@ from mtkit.training.judge import Judgement
 from mtkit.training.loss import Objective
 from mtkit.training.moving_average import MovingAverage
 from mtkit.training.optimizer import Schedule, make_optimizer
+from mtkit.training.sharding import local, whole
 
 REPORT_SECONDS = 1.0
 SAVE_SECONDS = 600.0
@@ -71,7 +73,13 @@ class Trainer:
         self.validation = validation
         self.world = world
         self.checkpoints = checkpoints
-        self.objective = world.wrap(Objective(model, training.label_smoothing, training.r_drop))
+        self.sharded = training.shard and world.size > 1
+        # What is judged and kept: the model, or, where its weights are spread, a copy with all.
+        self.complete = copy.deepcopy(model) if self.sharded and world.leads else model
+        self.objective = world.wrap(
+            Objective(model, training.label_smoothing, training.r_drop),
+            model.parts() if self.sharded else None,
+        )
         self.optimizer = make_optimizer(training.optimizer, model)
         self.moving_average = MovingAverage(model, training.ema) if training.ema else None
         self.progress = Progress()
@@ -79,7 +87,7 @@ class Trainer:
         self.precision = choose_precision(training.precision, world.device)
         self.emit: Callable[[Event], None] = lambda event: None
         self.judge: Callable[[], Judgement] | None = None
-        self.keep_best: Callable[[], None] = lambda: None
+        self.keep_best: Callable[[], object] = lambda: None
         self.restore: Callable[[], object] = lambda: None  # the newest checkpoint, if there is one
         self.stop_requested = False
         self._first: dict[str, Tensor] = {}  # the weights as they were, until something is saved
@@ -105,7 +113,8 @@ class Trainer:
         self.started = time.monotonic() - self.progress.seconds
         self.saved = time.monotonic()
         if not self.checkpoints.all():
-            self._first = {name: w.to("cpu", copy=True) for name, w in self._weights().items()}
+            weights = weights_of(self.model).items()
+            self._first = {name: local(weight).to("cpu", copy=True) for name, weight in weights}
         self._take_up()
         if self.finished() is None:
             self.rehearse()
@@ -164,10 +173,10 @@ class Trainer:
 
     @torch.no_grad()
     def _begin_anew(self) -> None:
-        for name, weight in self._weights().items():
-            weight.copy_(self._first[name])
+        for name, weight in weights_of(self.model).items():
+            local(weight).copy_(self._first[name])
         if self.moving_average is not None:
-            self.moving_average.restore(self._weights())
+            self.moving_average = MovingAverage(self.model, self.training.ema)
         self.optimizer.state.clear()
         self.progress = Progress(data=self.progress.data, batches=self.progress.batches)
 
@@ -248,7 +257,7 @@ class Trainer:
     def clip(self) -> Tensor:
         """Scale the gradient down to the norm `clip` (Pascanu et al. 2013); its norm before."""
         limit = self.training.optimizer.clip
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf)
+        return whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit or math.inf))
 
     def set_rate(self) -> None:
         rate = self.schedule.rate(
@@ -355,14 +364,15 @@ class Trainer:
     def validate(self) -> None:
         """Judge the model, remember whether it is the best, and save."""
         began = time.monotonic()
-        if self.world.leads and self.judge is not None:
-            self.model.eval()
-            with self.judged():
+        self.model.eval()
+        with self.judged():
+            self._gather()
+            if self.world.leads and self.judge is not None:
                 judgement = self.judge()
                 best = self.weigh(judgement)
                 if best:
                     self.keep_best()
-            self.emit(self.validated(judgement, best, time.monotonic() - began))
+                self.emit(self.validated(judgement, best, time.monotonic() - began))
         self._share_verdict()
         self.progress.validated = True
         self.save()
@@ -374,17 +384,15 @@ class Trainer:
 
     def weigh(self, judgement: Judgement) -> bool:
         """Enter a judgement into the progress; whether it is the best so far, ties by loss."""
-        metric = self.validation.metric
-        value = -judgement.loss if metric == "loss" else judgement.scores[metric]
-        before = self.progress.best_value
-        lowest = self.progress.best_scores.get("loss", math.inf)
+        scores = {"loss": judgement.loss, **judgement.scores}
+        now, before = merit(self.validation.metric, scores), self.progress.best_scores
         best = math.isfinite(judgement.loss) and (
-            before is None or (value, -judgement.loss) > (before, -lowest)
+            not before or now > merit(self.validation.metric, before)
         )
         if best:
-            self.progress.best_value = value
+            self.progress.best_value = now[0]
             self.progress.best_update = self.progress.position.update
-            self.progress.best_scores = {"loss": judgement.loss, **judgement.scores}
+            self.progress.best_scores = scores
             self.progress.best_signatures = dict(judgement.signatures)
         self.progress.without_gain = 0 if best else self.progress.without_gain + 1
         self.schedule.observe(best)
@@ -420,34 +428,63 @@ class Trainer:
         one before is the last good state then.
         """
         self.saved = time.monotonic()
-        if not self.guard.sound():
+        if self.world.agree(not self.guard.sound()):
             return
         self.progress.seconds = self.seconds
-        if self.world.leads:
-            weights, trained = self._weights(), None
-            if self.moving_average is not None:
-                weights, trained = {**weights, **self.moving_average.mean}, weights
-            path = self.checkpoints.save(weights, self.optimizer, self.progress, trained)
-            self.emit(Saved(self.progress.position.update, path))
+        trained = None
+        if self.moving_average is not None:
+            now = weights_of(self.model)
+            trained = self._complete({name: weight.clone() for name, weight in now.items()})
+        with self.judged():
+            weights = self._complete(weights_of(self.model))
+            state = self._complete(state_of(self.optimizer))
+            if self.world.leads:
+                path = self.checkpoints.save(weights, state, self.progress, trained)
+                self.emit(Saved(self.progress.position.update, path))
         self.world.wait()
         self._first = {}
 
-    def _weights(self) -> dict[str, Tensor]:
-        return weights_of(self.model)
+    def _complete(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors as they are, or where they are spread over the world, all of them on the host.
+
+        Then every process must ask, and the leader alone gets them.
+        """
+        if not self.sharded:
+            return tensors
+        found = {}
+        for name, tensor in tensors.items():  # one after the other: only one is on the device
+            every = whole(tensor)
+            if self.world.leads:
+                found[name] = every.cpu()
+        return found
+
+    def _gather(self) -> None:
+        """Let the leader's `complete` have the weights of the model."""
+        if not self.sharded:
+            return
+        weights = self._complete(weights_of(self.model))
+        if self.world.leads:
+            for name, weight in weights_of(self.complete).items():
+                weight.copy_(weights[name])
 
     def _nothing_seen(self) -> Sums:
         loss, norm, counted, made = torch.zeros(4, device=self.world.device)
         return Sums(loss, norm, counted, made, since=time.monotonic())
 
 
+def merit(metric: str, scores: Mapping[str, float]) -> tuple[float, float]:
+    """What makes one model better than another: the metric, ties by loss."""
+    return (-scores["loss"] if metric == "loss" else scores[metric], -scores["loss"])
+
+
 def weights_of(model: Seq2Seq) -> dict[str, Tensor]:
     """The parameters and stored buffers by name, shared ones once."""
     seen: set[int] = set()
     weights = {}
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen:
-            seen.add(tensor.data_ptr())
-            weights[name] = tensor
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            weights[name] = tensor.detach()
     return weights
 
 

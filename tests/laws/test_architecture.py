@@ -23,7 +23,7 @@ HOMES = {
     "rich": "cli/",
     "sacrebleu": "metrics.py",
     "sentencepiece": "data/",
-    "torch.distributed": "training/distributed.py",
+    "torch.distributed": ("training/distributed.py", "training/sharding.py"),
     "tensorboard": "training/",
     "torch.utils.tensorboard": "training/board.py",
     "matplotlib": ("training/picture.py", "analysis/pictures.py"),

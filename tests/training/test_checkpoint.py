@@ -17,7 +17,7 @@ from mtkit.training.optimizer import Position
 def save(checkpoints: Checkpoints, update: int, *, validated: bool = True, best: int = 0) -> Path:
     weight = torch.nn.Parameter(torch.full((2, 3), float(update)))
     progress = Progress(Position(update), validated=validated, best_update=best)
-    return checkpoints.save({"w": weight}, torch.optim.SGD([weight], 0.1), progress)
+    return checkpoints.save({"w": weight}, {}, progress)
 
 
 def names(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from mtkit.errors import RecipeError
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import OptimizerSection, ScheduleSection, TransformerSection
-from mtkit.training.checkpoint import Checkpoints, Progress, restore_optimizer
+from mtkit.training.checkpoint import Checkpoints, Progress, restore_optimizer, state_of
 from mtkit.training.muon import orthogonal
 from mtkit.training.optimizer import Position, Schedule, make_optimizer
 from mtkit.training.trainer import weights_of
@@ -162,7 +162,7 @@ def test_muon_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
 
     whole, optimizer = start()
     update(whole, optimizer, 1)
-    path = Checkpoints(tmp_path, 1).save(weights_of(whole), optimizer, Progress())
+    path = Checkpoints(tmp_path, 1).save(weights_of(whole), state_of(optimizer), Progress())
     resumed, again = start()
     update(resumed, again, 1)
     restore_optimizer(again, path)

@@ -4,8 +4,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -396,6 +394,41 @@ def test_mean_of_checkpoints_is_judged_like_the_others(tmp_path: Path) -> None:
     assert len(list((run / "checkpoints").iterdir())) == 3
 
 
+def told(run: Path) -> tuple[dict[str, float], int, int]:
+    """Scores, update and averaged checkpoints, as the card and the run's end both say."""
+    card = json.loads((run / "card.json").read_text())
+    ended = json.loads((run / "finished.json").read_text())
+    assert ended["scores"] == card["valid"]["scores"]
+    assert ended["best_update"] == card["valid"]["update"]
+    assert ended["averaged"] == card.get("averaged", 0)
+    return ended["scores"], ended["best_update"], ended["averaged"]
+
+
+def scores_of(event: Validated) -> dict[str, float]:
+    return {"loss": event.loss, **event.scores}
+
+
+def test_scores_that_are_recorded_are_those_of_the_model_in_the_folder(tmp_path: Path) -> None:
+    # A rate at which single checkpoints jump about a valley, and their mean lies in it.
+    changes = ["training.average=3", "validation.metric=loss", "training.optimizer.rate=0.1"]
+    changes += ["training.schedule.kind=constant", "training.updates=32", "data.test=[]"]
+    recipe = Recipe.parse(RECIPE).changed(changes)
+    events: list[Event] = []
+    run = train(recipe, tmp_path / "run", listeners=[events.append])
+    *single, mean = (event for event in events if isinstance(event, Validated))
+    assert mean.best
+    assert mean.averaged == 3
+    assert all(mean.loss < event.loss for event in single)
+    assert told(run) == (scores_of(mean), 32, 3)
+
+    # Prolonged: what is worse than the mean does not take its place, nor its scores.
+    longer = recipe.changed(["training.updates=37", "training.average=1"])
+    train(longer, run, listeners=[events.append])
+    (later,) = [event for event in events if isinstance(event, Validated) and event.update == 37]
+    assert later.loss > mean.loss
+    assert told(run) == (scores_of(mean), 32, 3)
+
+
 def test_moving_average_is_what_is_judged_and_kept(tmp_path: Path) -> None:
     recipe = Recipe.parse(RECIPE)
     raw, events = train(recipe, tmp_path / "raw"), list[Event]()
@@ -463,37 +496,3 @@ def test_decay_without_an_end_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(RecipeError, match="needs an end to decay to"):
         train(recipe, tmp_path / "run")
-
-
-def test_two_processes_equal_one_with_accumulation(tmp_path: Path) -> None:
-    # Plain SGD: where a gradient is zero but for rounding (a bias of attention's keys), Adam would
-    # make whole steps of the rounding.
-    recipe = Recipe.parse(RECIPE).changed(
-        [
-            "model.dropout=0",
-            "training.updates=8",
-            "training.optimizer.kind=sgd",
-            "training.optimizer.rate=0.5",
-        ]
-    )
-    one = train(recipe.changed(["training.accumulation=2"]), tmp_path / "one")
-
-    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
-    program = (
-        "import sys; from pathlib import Path; from mtkit import Recipe, train\n"
-        "train(Recipe.load(Path(sys.argv[1])), Path(sys.argv[2]), device='cpu')"
-    )
-    (tmp_path / "program.py").write_text(program)
-    arguments = [str(tmp_path / "program.py"), str(tmp_path / "recipe.toml"), str(tmp_path / "two")]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*launcher, *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    for name, tensor in weights(tmp_path / "two").items():
-        torch.testing.assert_close(tensor, weights(one)[name], rtol=1e-4, atol=1e-5)

@@ -27,15 +27,18 @@ train(Recipe.load(folder / "recipe.toml"), folder / "run", device="cpu", listene
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shard", ["false", "true"])
 def test_run_whose_process_was_killed_is_restarted_and_ends_the_same(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, shard: str
 ) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     errors = {}
     for name in ("peaceful", "deadly"):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "recipe.toml").write_text(RECIPE)
+        (folder / "recipe.toml").write_text(
+            RECIPE.replace("updates =", f"shard = {shard}\nupdates =")
+        )
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
         command = [*launcher, "--max-restarts=1", str(tmp_path / "program.py"), str(folder), name]
         done = subprocess.run(

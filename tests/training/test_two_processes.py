@@ -1,0 +1,116 @@
+"""Two processes make the updates that one makes of twice the batches, sharded or not."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_run import RECIPE, RECURRENT, cache, weights
+
+from mtkit import Event, Progressed, Recipe, RecipeError, Translator, train
+from mtkit.training import trainer
+
+__all__ = ["cache"]  # a fixture of every test here
+
+CLIP = 0.2
+PROGRAM = """
+import sys
+from pathlib import Path
+from mtkit import Recipe, train
+train(Recipe.load(Path(sys.argv[1])), Path(sys.argv[2]), device="cpu")
+"""
+# Plain SGD: where a gradient is zero but for rounding (a bias of attention's keys), Adam would make
+# whole steps of the rounding.
+PLAIN = ["training.optimizer.kind=sgd", "training.optimizer.rate=0.5", "model.dropout=0"]
+
+
+def two(recipe: Recipe, folder: Path) -> Path:
+    """Train with two processes."""
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(recipe.to_toml())
+    (folder / "program.py").write_text(PROGRAM)
+    arguments = [str(folder / "program.py"), str(folder / "recipe.toml"), str(folder / "run")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launcher, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "run"
+
+
+def losses(run: Path) -> list[float]:
+    """Of the validations, from the run's log."""
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().split("\n")[:-1]]
+    return [event["loss"] for event in events if event["event"] == "validated"]
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        (RECIPE, []),
+        pytest.param(RECIPE, ["training.shard=true"], marks=pytest.mark.slow),
+        pytest.param(
+            RECURRENT, ["training.shard=true", "training.ema=0.8"], marks=pytest.mark.slow
+        ),
+    ],
+    ids=["copies", "sharded", "sharded recurrent"],
+)
+def test_two_processes_equal_one_with_accumulation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, changes: list[str]
+) -> None:
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
+    clipped = f"training.optimizer.clip={CLIP}"
+    recipe = Recipe.parse(text).changed([*PLAIN, clipped, "training.updates=8", *changes])
+    norms: list[float] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Progressed):
+            norms.append(event.gradient_norm)
+
+    one = train(recipe.changed(["training.accumulation=2"]), tmp_path / "one", listeners=[hear])
+    assert min(norms) > CLIP, "every update is clipped, or this shows little"
+    run = two(recipe, tmp_path / "two")
+    for name, tensor in weights(run).items():
+        torch.testing.assert_close(tensor, weights(one)[name], rtol=1e-4, atol=1e-5)
+    assert losses(run) == pytest.approx(losses(one), rel=1e-5)
+    assert Translator.load(run).translate(["고양이"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["adam", "adamw", "adadelta"])
+def test_sharded_run_has_the_losses_of_copies_and_is_gone_on_with_by_one(
+    tmp_path: Path, kind: str
+) -> None:
+    recipe = Recipe.parse(RECIPE).changed([f"training.optimizer.kind={kind}", "validation.every=4"])
+    recipe = recipe.changed(["training.updates=12"])
+    copies = two(recipe, tmp_path / "copies")
+    sharded = two(recipe.changed(["training.shard=true"]), tmp_path / "sharded")
+    assert losses(sharded) == pytest.approx(losses(copies), rel=1e-4)
+    alone = recipe.changed(["training.updates=16", "training.accumulation=2"])
+    before = losses(sharded)
+    train(alone, sharded)
+    train(alone, copies)
+    assert len(losses(sharded)) == len(before) + 1
+    assert losses(sharded) == pytest.approx(losses(copies), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("training.optimizer.kind=muon", "does not go with muon"),
+        ("model.layer_dropout=0.1", "does not go with model.layer_dropout"),
+    ],
+)
+def test_what_cannot_be_sharded_is_refused(tmp_path: Path, change: str, words: str) -> None:
+    recipe = Recipe.parse(RECIPE).changed(["training.shard=true", change])
+    with pytest.raises(RecipeError, match=words) as caught:
+        train(recipe, tmp_path / "run")
+    assert (caught.value.hint or "").startswith("--set ")
