@@ -16,7 +16,7 @@ from mtkit.data.corpus import Corpus, Pair
 from mtkit.data.encode import Encoder
 from mtkit.data.held_out import HeldOut, Sentences
 from mtkit.data.progress import Listen, Meter
-from mtkit.data.side_by_side import in_order
+from mtkit.data.side_by_side import can_fork, in_order
 from mtkit.data.spool import Rows, Spool, write_whole
 from mtkit.data.store import StoreWriter
 from mtkit.data.tokenizer import Tokenizer
@@ -176,8 +176,10 @@ class Binariser:
                 made = Tokenizer.train(lines, self.section, () if number else tags)
                 write_whole(made.to_bytes(), files[number])
 
-            # In a process of its own: the memory that training takes is given back for certain.
-            list(in_order(learn, len(files), self.workers))
+            # In a process of its own: the memory that it takes is given back for certain, and this
+            # one is not held up meanwhile.
+            apart = spool.parts > 1 and can_fork()
+            list(in_order(learn, len(files), max(self.workers, 2) if apart else 1))
         learned = [Tokenizer.load(file) for file in files]
         self.tell("training the tokenizer", 1.0, 0.0)
         return learned[0], learned[-1]

@@ -12,16 +12,22 @@ from typing import TypeVar, cast
 
 from mtkit.errors import DataError
 
-__all__ = ["in_order", "processors"]
+__all__ = ["can_fork", "in_order", "processors"]
 
+_MOST = 32  # each takes some tens of MB, and reading is slower than so many are
 Result = TypeVar("Result")
 
 _task: Callable[[int], object]  # of a process that was forked for it
 
 
+def can_fork() -> bool:
+    """Whether processes can be forked safely."""
+    return sys.platform == "linux"
+
+
 def processors() -> int:
-    """How many processes this one may keep busy; 1 where they cannot be forked safely."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    """How many processes are worth having here: one a processor that this one may use."""
+    return min(len(os.sched_getaffinity(0)), _MOST) if can_fork() else 1
 
 
 def in_order(task: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtkit.data.batches import Batch
 from mtkit.models.seq2seq import Seq2Seq
-from mtkit.training.sharding import local
+from mtkit.training.sharding import is_sharded, local
 
 IN_A_ROW = 3  # skipped updates after which the run goes back
 MOST_CUTS = 5  # of the rate, one each time that it goes back; then it gives up
@@ -31,7 +31,7 @@ class Guard:
         self.optimizer = optimizer
         matrix, _ = model.output_layer()
         self.device = matrix.device
-        self.sharded = local(matrix) is not matrix
+        self.sharded = is_sharded(matrix)
         self.limit = _EXPLODED * math.log(max(matrix.size(0), 2))  # of the loss per token
         self.row = torch.zeros((), device=self.device)  # updates skipped one after the other
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtkit.training.host import multiplies_bfloat16
+from mtkit.training.sharding import shard_like, whole
 
 # The quintic of Jordan et al. 2024: five steps bring every singular value near one.
 _STEPS = 5
@@ -18,7 +19,8 @@ class Muon(torch.optim.AdamW):
 
     Parameters of groups with `orthogonal` = True are matrices [m, n]. Their update is the nearest
     orthogonal matrix to the (Nesterov) mean gradient, times 0.2 sqrt(max(m, n)): of the size of
-    Adam's, so that one rate serves both. Other groups are AdamW's.
+    Adam's, so that one rate serves both. Other groups are AdamW's. Of sharded matrices the mean
+    gradients are gathered, and every process makes the whole update.
     """
 
     @overload
@@ -44,10 +46,11 @@ class Muon(torch.optim.AdamW):
                 state["step"] = torch.zeros(())  # every state of Adam's has one
                 state["mean"] = torch.zeros_like(matrix)
             mean = state["mean"].lerp_(gradient, 1 - momentum)
-            wanted.append(gradient.lerp(mean, momentum))
+            wanted.append(whole(gradient.lerp(mean, momentum)))
             matrix.grad = None  # AdamW leaves alone what has no gradient
         size = 0.2 * max(matrices[0].shape) ** 0.5
         for matrix, change in zip(matrices, orthogonal(torch.stack(wanted)), strict=True):
+            change = shard_like(change, matrix)
             matrix.mul_(1 - rate * group["weight_decay"]).sub_(change, alpha=rate * size)
 
 

@@ -209,7 +209,7 @@ class Run:
     def _trainer(self, model: Seq2Seq, data: Prepared) -> Trainer:
         recipe = self.recipe
         if recipe.training.shard:
-            check_shardable(recipe.training, model)
+            check_shardable(model)
         fetch = fetcher(data, recipe.tokenizer.sampling)
         lengths = planned_lengths(data, recipe.tokenizer.sampling)
         mixture = Mixture.of(data.corpora, recipe.data.weights)

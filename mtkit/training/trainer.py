@@ -452,8 +452,8 @@ class Trainer:
         if not self.sharded:
             return tensors
         found = {}
-        for name, tensor in tensors.items():  # one after the other: only one is on the device
-            every = whole(tensor)
+        for name in sorted(tensors):  # in an order that all have; only one is on the device
+            every = whole(tensors[name])
             if self.world.leads:
                 found[name] = every.cpu()
         return found

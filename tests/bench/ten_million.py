@@ -43,11 +43,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=10_000_000)
     parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--workers", type=int, help="processes that prepare; one a processor")
     parser.add_argument("--step", choices=("prepare", "train", "idle"))
     given = parser.parse_args()
     recipe = RECIPE.format(folder=given.folder, updates=given.updates)
     if given.step:
-        print(json.dumps(measured(given.step, recipe, given.folder)))
+        print(json.dumps(measured(given, recipe)))
         return
     given.folder.mkdir(parents=True, exist_ok=True)
     write(given)
@@ -78,7 +79,7 @@ def write(given: argparse.Namespace) -> None:
             out.write(f"{number} {source}\t{number} {target}\n")
 
 
-def measured(step: str, text: str, folder: Path) -> dict[str, object]:
+def measured(given: argparse.Namespace, text: str) -> dict[str, object]:
     """Carry out one step: its seconds and the memory that it took, in GB."""
     own = [0.0]
     threading.Thread(target=watch, args=(own,), daemon=True).start()
@@ -97,12 +98,12 @@ def measured(step: str, text: str, folder: Path) -> dict[str, object]:
         if isinstance(event, mtkit.Progressed):
             found.setdefault("seconds_to_first_report", round(time.monotonic() - began, 1))
 
-    if step == "prepare":
-        data = mtkit.prepare(recipe, listen=hear_stage)
+    if given.step == "prepare":
+        data = mtkit.prepare(recipe, listen=hear_stage, workers=given.workers)
         found["pairs_per_second"] = round(len(data.train) / (time.monotonic() - began))
         found["by_stage"] = rates
-    elif step == "train":
-        mtkit.train(recipe, folder / f"run-{time.time():.0f}", device="cpu", listeners=[hear])
+    elif given.step == "train":
+        mtkit.train(recipe, given.folder / f"run-{time.time():.0f}", device="cpu", listeners=[hear])
     else:
         import torch
 
