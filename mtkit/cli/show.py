@@ -103,7 +103,7 @@ def _validations(path: Path) -> Iterator[dict[str, Any]]:
                 event = json.loads(line)
             except ValueError:
                 continue
-            if event.get("event") == "validated":
+            if isinstance(event, dict) and event.get("event") == "validated" and "scores" in event:
                 yield {
                     key: value for key, value in event.items() if key not in ("event", "samples")
                 }

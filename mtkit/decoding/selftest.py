@@ -9,8 +9,10 @@ import torch
 
 from mtkit.decoding.export import Exported, export
 from mtkit.decoding.hypotheses import Hypothesis
+from mtkit.decoding.incoming import usable
 from mtkit.decoding.options import SearchOptions
 from mtkit.decoding.search import beam_search
+from mtkit.decoding.sentences import split_line
 from mtkit.decoding.translation import Translation
 from mtkit.decoding.translator import Translator
 from mtkit.errors import MTKitError
@@ -67,9 +69,10 @@ def _in_groups(translator: Translator, lines: Sequence[str], size: int) -> list[
 
 
 def _rows(translator: Translator, lines: Sequence[str]) -> list[list[int]]:
-    """Source ids of the lines that the model takes whole, EOS at the end."""
-    encoded = translator.encode(lines)
-    return [[*row, EOS] for row in encoded if 0 < len(row) <= translator.max_source_length]
+    """Source ids of the lines, of long ones in parts; EOS at the end."""
+    longest = translator.max_source_length
+    parts = [split_line(usable(line), translator.encode, longest) for line in lines]
+    return [[*row, EOS] for rows in parts for row in rows]
 
 
 def _cached(translator: Translator, rows: Sequence[list[int]]) -> Check:

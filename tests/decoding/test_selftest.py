@@ -15,6 +15,7 @@ from mtkit.models.cache import KVCache
 from mtkit.models.compiled import CompiledTransformer
 from mtkit.models.transformer import Transformer
 from mtkit.recipe import (
+    DataSection,
     ModelSection,
     Recipe,
     RecurrentSection,
@@ -49,6 +50,16 @@ def test_model_that_keeps_every_promise_passes(tmp_path: Path, section: ModelSec
     assert [name for name, check in found.items() if check.passed is False] == []
     assert len(found) == 7
     assert sum(check.passed is True for check in found.values()) >= 4
+
+
+def test_model_that_takes_no_line_whole_is_checked_too(tmp_path: Path) -> None:
+    loaded = model_dir.load(saved(tmp_path / "model", SECTION))
+    data = DataSection(max_length=3)
+    recipe = loaded.recipe.model_copy(update={"data": data})
+    tokenizers = loaded.source_tokenizer, loaded.target_tokenizer
+    model_dir.save(tmp_path / "short", loaded.model, recipe, *tokenizers, {})
+    found = checks(tmp_path / "short")
+    assert [name for name, check in found.items() if check.passed is False] == []
 
 
 def test_state_that_forgets_whom_it_follows_is_found_out(
