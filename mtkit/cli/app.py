@@ -28,7 +28,7 @@ from mtkit.cli import (
 )
 from mtkit.cli.output import PIPE_CLOSED, examples, keep_streams, say, silence
 
-_FAILED, _INTERRUPTED = 1, 130
+_FAILED, _MISTAKEN, _INTERRUPTED = 1, 2, 130
 _TRACEBACK = "--traceback"
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ app = typer.Typer(
     epilog=examples("mtkit quickstart", "mtkit train --source a.de --target a.en -o runs/de-en"),
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 for _command in (
     quickstart,
@@ -113,11 +114,20 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the talk's: 2>&1 | head
         silence(sys.stderr)
         return PIPE_CLOSED
+    except OSError as error:
+        if (path := error.filename2 or error.filename) is None:
+            return _unexpected(error, with_traceback)
+        hint = "name another file, or look at its folder and its rights"
+        return _report(f"{path} cannot be used ({error.strerror})", hint, _MISTAKEN, with_traceback)
     except Exception as error:  # noqa: BLE001  the boundary: nothing may end in a raw traceback
-        sentence = " ".join(f"{type(error).__name__}: {error}".split())
-        hint = f"run the command again with {_TRACEBACK} to see where"
-        return _report(f"unexpected {sentence}", hint, _FAILED, with_traceback)
+        return _unexpected(error, with_traceback)
     return code if isinstance(code, int) else 0
+
+
+def _unexpected(error: Exception, with_traceback: bool) -> int:
+    sentence = " ".join(f"{type(error).__name__}: {error}".split())
+    hint = f"run the command again with {_TRACEBACK} to see where"
+    return _report(f"unexpected {sentence}", hint, _FAILED, with_traceback)
 
 
 def _reworded(error: typer.TyperException, arguments: Sequence[str]) -> tuple[str, str]:
@@ -133,6 +143,8 @@ def _reworded(error: typer.TyperException, arguments: Sequence[str]) -> tuple[st
         words = [word for word in arguments[:2] if word.isalpha()]
         groups = {"analyze", "recipe", "tokenizer"}
         known = words[: 2 if words and words[0] in groups else 1]
+        if sentence.lower().startswith("no such command"):
+            known = known[:-1]
         hint = "see: " + " ".join(["mtkit", *known, "--help"])
     return sentence[0].lower() + sentence[1:], hint
 

@@ -11,7 +11,7 @@ import typer
 from mtkit import DataError, ModelError, RecipeError, UsageError
 from mtkit.cli.notes import Notes
 from mtkit.cli.options import Beam, Compile, Device, Json, Others, Precision, Search, Workers
-from mtkit.cli.output import Sink, examples, say
+from mtkit.cli.output import Sink, examples, keep_inputs, say
 from mtkit.cli.scores import Scorer, show, show_comparison
 
 if TYPE_CHECKING:
@@ -179,6 +179,8 @@ def of_model(corpora: list[str], scorer: Scorer, run: _Run) -> "tuple[str, list[
     corpus = mtkit.open_corpora(names)
     language = scorer.language or recipe.data.target_language or corpus.languages[1] or ""
     _check_direction(recipe, corpus)
+    keep_inputs([run.output], corpus.paths)
+    scorer.score([""], [[""]])  # an unknown tokenizer is told before anything is translated
     with closing(run.translator()) as translator:
         if corpus.tags:  # its sources bring their own
             translator.tag = ""

@@ -39,11 +39,11 @@ def export(
     import mtkit
 
     loaded = mtkit.load(model)
+    pairs = list(mtkit.open_corpus(verify)) if verify else []
     mtkit.export(loaded, output, precision)
     say(f"{output}: open it with ctranslate2.Translator({str(output)!r})")
     if verify is None:
         return
-    pairs = list(mtkit.open_corpus(verify))
     translator = mtkit.Translator.load(model, device="cpu", workers=0)
     computed = "default" if precision == "float32" else precision
     exported = mtkit.Exported(

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
@@ -75,6 +75,20 @@ def keep_streams() -> None:
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a person is at the other end; a standard stream that was closed is None."""
     return stream is not None and stream.isatty()
+
+
+def keep_inputs(outputs: Sequence[Path | None], inputs: Sequence[Path]) -> None:
+    """Raise UsageError where what is written would take the place of what is read, or of itself."""
+    named = [path for path in outputs if path is not None]
+    for path in named:
+        if path.is_file() and any(other.is_file() and path.samefile(other) for other in inputs):
+            raise UsageError(
+                f"{path} is to be read and written: its text would be lost",
+                f"name another file, for example {path}.out",
+            )
+    whole = [path.resolve() for path in named if path.is_file() or not path.exists()]
+    if len(set(whole)) < len(whole):
+        raise UsageError(f"{named[-1]} is to be written twice", "name two different files")
 
 
 class Sink:

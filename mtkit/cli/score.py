@@ -9,7 +9,7 @@ import typer
 
 from mtkit import DataError
 from mtkit.cli.options import Device, Json, Model, Others
-from mtkit.cli.output import Sink, examples, json_line, say
+from mtkit.cli.output import Sink, examples, json_line, keep_inputs, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,6 +42,7 @@ def score(
     if corpus.tags:  # its sources bring their own
         translator.tag = ""
     total, tokens, number = 0.0, 0, 0
+    keep_inputs([output], corpus.paths)
     with closing(Sink(output)) as sink:
         for number, found in enumerate(mtkit.score_pairs(translator, corpus), start=1):
             total, tokens = total + found.log_probability, tokens + found.tokens + 1

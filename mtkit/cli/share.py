@@ -117,11 +117,10 @@ class Part:
             for path in (self._part, self._whole, self._whose):
                 path.unlink(missing_ok=True)
             return
+        lines = _keep_whole_lines(self._part) if self._part.exists() else 0
         kept = f"what {self._share.world} processes wrote of {self._path.name} is kept"
-        if self._part.exists():
-            lines = _keep_whole_lines(self._part)
-            if self._share.world == 1:
-                kept = f"{lines:,} lines of {self._path.name} are kept"
+        if self._share.world == 1:
+            kept = f"{lines:,} lines of {self._path.name} are kept"
         if self._share.rank == 0:
             say(f"{kept}: the same command goes on there")
 

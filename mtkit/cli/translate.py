@@ -26,7 +26,7 @@ from mtkit.cli.options import (
     Search,
     Workers,
 )
-from mtkit.cli.output import Sink, examples, json_line, say
+from mtkit.cli.output import Sink, examples, json_line, keep_inputs, say
 from mtkit.cli.rows import Records, Rows
 from mtkit.cli.share import Part, Share, digest, portion
 
@@ -153,15 +153,11 @@ def translate(
         if not path.exists() or path.is_dir():
             what = "is a folder, not a file" if path.is_dir() else "no such file"
             raise UsageError(f"{path}: {what}", "name text files, or give the text to stdin")
-        if output and output.is_file() and output.samefile(path):
-            raise UsageError(
-                f"{path} is to be read and written: its text would be lost",
-                f"name another --output, for example {path}.out",
-            )
     share = Share.from_environment()
     flags = (length_penalty, max_length_ratio, search, precision, compile_, tag, scores)
     call = (n_best, beam, *flags, as_json, json_lines, as_json or json_lines)
     models = [model, *(others or ())]
+    keep_inputs([output, report], [*paths, *(file for each in models for file in each.glob("*"))])
     with ExitStack() as stack:
         lines = None
         if resume or share.world > 1:

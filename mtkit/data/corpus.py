@@ -67,6 +67,18 @@ class Corpus:
         return tuple(dict.fromkeys(p.tag for p in self._parts if isinstance(p, Tagged)))
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """The local files that are read."""
+        found: list[Path] = []
+        for part in self._parts:
+            rows = part.rows if isinstance(part, Tagged) else part
+            if isinstance(rows, TwoFiles):
+                found += [rows.source, rows.target]
+            elif isinstance(rows, TabSeparated | JsonLines | Parquet):
+                found.append(rows.path)
+        return tuple(found)
+
+    @property
     def languages(self) -> Languages:
         """Source and target, where the name or the data says them; parts must not disagree.
 

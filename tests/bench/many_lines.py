@@ -1,9 +1,9 @@
 """What a long input costs: memory and lines a second of `mtkit translate`, from start to end.
 
 The sentences of a file are repeated until there are enough lines, and go through a pipe as fast as
-they are taken; what follows a second `--` is for `mtkit translate`:
+they are taken; what follows the file is for `mtkit translate`:
 
-    python tests/bench/many_lines.py runs/tiny test.de --lines 1000000 -- --beam 1
+    python tests/bench/many_lines.py --lines 1000000 runs/tiny test.de --beam 1
 
 A row is printed for every 100,000 lines that have come back. Memory is that of the command and its
 workers, pages that they share counted once (Linux tells it). The order is checked too: each time a
@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
 from typing import IO
@@ -24,11 +25,11 @@ from typing import IO
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("sentences", type=Path)
-    parser.add_argument("flags", nargs="*", help="for mtkit translate")
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--every", type=int, default=100_000)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("sentences", type=Path)
+    parser.add_argument("flags", nargs=argparse.REMAINDER, help="for mtkit translate")
     given = parser.parse_args()
     sentences = given.sentences.read_bytes().splitlines()
     command = [sys.executable, "-m", "mtkit", "translate", str(given.model), *given.flags]
@@ -45,7 +46,7 @@ def main() -> None:
 
 def feed(stdin: IO[bytes], lines: "islice[bytes]") -> None:
     """Write the lines as they are taken, and end the input."""
-    with stdin:
+    with suppress(BrokenPipeError), stdin:
         for line in lines:
             stdin.write(line + b"\n")
 

@@ -13,6 +13,8 @@ QUICK = "phrasebook-ko-en-quickstart"
     ("arguments", "sentence", "hint"),
     [
         (["trian"], "no such command 'trian'", "did you mean 'train'?"),
+        (["frobnicate"], "no such command 'frobnicate'", "see: mtkit --help"),
+        (["recipe", "frobnicate"], "no such command 'frobnicate'", "see: mtkit recipe --help"),
         (["recipe", "shwo", "x"], "no such command 'shwo'", "did you mean 'show'?"),
         (["train", "--frobnicate"], "no such option: --frobnicate", "mtkit train --help"),
         (["translate"], "missing argument", "mtkit translate --help"),
@@ -92,6 +94,36 @@ def test_further_process_says_its_number_and_no_hint(
 ) -> None:
     monkeypatch.setenv("RANK", "3")
     assert call("show", "nowhere").err == "process 3: nowhere: there is no such model directory\n"
+
+
+def test_system_s_error_is_a_sentence_that_names_the_file(
+    call: Call, model: Path, tmp_path: Path
+) -> None:
+    """Wherever it comes from: here from the drawing of a picture."""
+    pytest.importorskip("matplotlib", reason="needs pip install 'mtkit[plot]'")
+    picture = tmp_path / "nowhere" / "map.svg"
+    done = call("analyze", "attention", model, "--source", "the cat", "--plot", picture)
+    assert done.code == 2
+    assert done.err.startswith(f"error: {picture} cannot be used (No such file or directory)")
+
+
+def test_export_that_cannot_be_verified_is_not_begun(
+    call: Call, model: Path, tmp_path: Path
+) -> None:
+    done = call("export", model, "-o", tmp_path / "ct2", "--verify", "missing.tsv")
+    assert done.code == 2
+    assert "missing.tsv does not exist" in done.err
+    assert not (tmp_path / "ct2").exists()
+
+
+def test_unknown_tokenizer_is_told_before_anything_is_translated(
+    call: Call, model: Path, tmp_path: Path
+) -> None:
+    corpus = "phrasebook:de-en:test#size=2"
+    done = call("evaluate", model, corpus, "--tokenize", "x", "-o", tmp_path / "out")
+    assert done.code == 2
+    assert done.err.startswith("error: x is not a tokenizer of BLEU")
+    assert not (tmp_path / "out").exists()
 
 
 def test_unexpected_failure_is_a_sentence_and_exit_code_1(call: Call, tmp_path: Path) -> None:

@@ -79,13 +79,25 @@ def test_output_file_is_whole_or_not_there(call: Call, model: Path, tmp_path: Pa
 
 
 def test_file_that_is_read_is_not_written_over(call: Call, model: Path, tmp_path: Path) -> None:
-    source, link = tmp_path / "in.txt", tmp_path / "link.txt"
+    source, link = tmp_path / "in.de", tmp_path / "link.txt"
     source.write_bytes(b"the cat\n")
+    (tmp_path / "in.en").write_bytes(b"a cat\n")
     link.symlink_to(source)
-    for output in (source, link):
-        done = call("translate", model, source, "-o", output)
+    corpus = f"<2en> {tmp_path}/in.{{de,en}}"
+    for command in (
+        ["translate", model, source, "-o", source],
+        ["translate", model, source, "-o", link],
+        ["translate", model, source, "--report", source],
+        ["translate", model, source, "--report", model / "card.json"],
+        ["evaluate", model, corpus, "-o", tmp_path / "in.en"],
+        ["score", model, corpus, "-o", source],
+    ):
+        done = call(*command)
         assert done.code == 2
         assert "its text would be lost" in done.err
+    twice = call("translate", model, source, "-o", tmp_path / "out", "--report", tmp_path / "out")
+    assert twice.code == 2
+    assert "is to be written twice" in twice.err
     assert source.read_bytes() == b"the cat\n"
 
 
