@@ -12,8 +12,7 @@ from typing import Literal
 
 from mtkit.analysis import rules
 from mtkit.analysis.evidence import Evidence
-from mtkit.analysis.exploding import Exploding
-from mtkit.analysis.rules import Costs, Found, Judged
+from mtkit.analysis.rules import NO_EXPERIMENTS, Experiments, Found, Judged
 
 Verdict = Literal["reproduced", "not reproduced", "not decided here"]
 
@@ -30,9 +29,7 @@ class Claim:
     seeds: tuple[int, ...]  # that were judged; () where no seed could be
 
 
-def judge(
-    evidence: Sequence[Evidence], exploding: Sequence[Exploding] = (), costs: Costs | None = None
-) -> list[Claim]:
+def judge(evidence: Sequence[Evidence], made: Experiments = NO_EXPERIMENTS) -> list[Claim]:
     """All eight claims, in order."""
     by_seed: dict[int, dict[str, Evidence]] = {}
     for item in evidence:
@@ -45,14 +42,14 @@ def judge(
         ("gradients in the RNN vanish with distance, less so in LSTM and GRU",
          rules.VANISHING, over_rungs(rules.vanishing)),
         ("gradients explode where the recurrent matrix is large; clipping keeps training going",
-         rules.EXPLODING, rules.explodes(exploding)),
+         rules.EXPLODING, rules.explodes(made.exploding)),
         ("context-vector models fall with source length, attention models do not",
          rules.FALLING, over_rungs(rules.falling)),
         ("reversing the source moves where the loss falls: less at the targets' beginnings",
          rules.MOVED, over_rungs(rules.moved)),
-        ("a GRU costs less than an LSTM per update", rules.COSTING, rules.costing(costs)),
+        ("a GRU costs less than an LSTM per update", rules.COSTING, rules.costing(made.costs)),
         ("the Transformer trains faster per token than recurrent models, by parallelism",
-         rules.FASTER, over_rungs(rules.faster)),
+         rules.FASTER, rules.faster(made.speeds)),
         ("without positional encoding word order is lost", rules.ORDER, over_rungs(rules.order)),
         ("\"don't\", last in Korean and first in English, is beyond the RNN, not beyond others",
          rules.NEGATED, over_rungs(rules.negated)),

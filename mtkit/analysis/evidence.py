@@ -25,8 +25,7 @@ from mtkit.training.checkpoint import write_text
 TRANSLATED = 400  # validation pairs
 _FOLLOWED = 160  # of them, whose losses are followed
 _LONGEST = 24  # of these, whose gradients are
-_BATCH = 16
-_FORM = 2  # of the file; what another form measured is measured anew
+_FORM = 3  # of the file; what another form measured is measured anew
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,6 @@ class Evidence:
     thirds: tuple[tuple[float, float, float], ...]  # of each sentence: loss by part of the target
     losses: tuple[float, ...]  # of each sentence, a token, with the source as it is
     shuffled: tuple[float, ...]  # with the source tokens in random order
-    tokens_per_second: float  # target tokens of training, by CPU time
-    at_once: float  # CPU seconds of teacher forcing
-    stepped: float  # the same positions one by one
     negation: tuple[Heard, ...]
 
 
@@ -109,8 +105,6 @@ def _measured(rung: str, seed: int, folder: Path) -> Evidence:
     fresh = build(loaded.recipe.model, tokenizers[0].size, tokenizers[1].size).eval()
     plain = losses.token_losses(loaded.model, rows)
     shuffled = losses.token_losses(loaded.model, rows, shuffle=1)
-    batch = in_batch(longest[:_BATCH])
-    seconds = losses.training_seconds(loaded.model, *batch)
     others = by_length(strangers(pairs), texts, target_language=language, resamples=2)
     return Evidence(
         rung,
@@ -125,8 +119,6 @@ def _measured(rung: str, seed: int, folder: Path) -> Evidence:
         losses.by_thirds(plain),
         tuple(float(sentence.mean()) for sentence in plain),
         tuple(float(sentence.mean()) for sentence in shuffled),
-        batch[1].numel() / seconds,
-        *losses.decoding_seconds(loaded.model, *batch),
         _negation(translator, loaded.recipe),
     )
 

@@ -11,9 +11,9 @@ from mtkit import model_dir
 from mtkit.analysis import losses
 from mtkit.analysis.claims import Claim, judge
 from mtkit.analysis.evidence import Evidence, examine, in_batch, valid_pairs
-from mtkit.analysis.exploding import Exploding, explode
+from mtkit.analysis.exploding import explode
 from mtkit.analysis.gradients import encoded
-from mtkit.analysis.rules import Costs
+from mtkit.analysis.rules import Costs, Experiments
 from mtkit.analysis.rungs import RUNGS, Climb, Rung, chosen, place_of, recipe_of, same_training
 from mtkit.data.tokenizer import Tokenizer
 from mtkit.models.build import build
@@ -62,11 +62,12 @@ def climb(plan: Climb, listen: Listen = lambda number, count, title, event: None
         found[folder] = examine(rung.name, seed, folder)
     for rung, seed in _of_other_calls(plan, set(found)):
         found[plan.run(rung, seed)] = examine(rung.name, seed, plan.run(rung, seed))
-    listen(len(jobs) - 1, len(jobs), "measuring exploding gradients and what cells cost", None)
+    listen(len(jobs) - 1, len(jobs), "measuring explosions and costs", None)
     ordered = sorted(found, key=lambda run: (found[run].seed, place_of(found[run].rung)))
     evidence = [found[run] for run in ordered]
     seeds = sorted({item.seed for item in evidence})
-    claims = judge(evidence, *_experiments(ordered[0], seeds))
+    first = [run for run in ordered if found[run].seed == seeds[0]]
+    claims = judge(evidence, _experiments(first, seeds))
     table = {"claims": [asdict(c) for c in claims], "evidence": [asdict(e) for e in evidence]}
     write_text(json.dumps(table, indent=1, ensure_ascii=False), plan.folder / "claims.json")
     return Climbed(tuple(ordered), tuple(evidence), tuple(claims))
@@ -100,21 +101,25 @@ def _trained(
     return not (ends and ends[-1].reason == "interrupted")
 
 
-def _experiments(run: Path, seeds: Sequence[int]) -> tuple[list[Exploding], Costs]:
-    """The two claims that need no trained model: exploding gradients, and what cells cost.
+def _experiments(runs: Sequence[Path], seeds: Sequence[int]) -> Experiments:
+    """What is measured beside the trained models: explosions, and what cells and rungs cost.
 
-    Of the run they take the tokenizers and the validation pairs.
+    `runs` are one seed's, of one vocabulary.
     """
-    loaded = model_dir.load(run)
-    pairs = valid_pairs(loaded.recipe)
-    tokenizers = loaded.source_tokenizer, loaded.target_tokenizer
-    rows = sorted(encoded(pairs, *tokenizers), key=lambda row: row[0].size(1))
+    loaded = {run.name: model_dir.load(run) for run in runs}
+    first = loaded[runs[0].name]
+    tokenizers = first.source_tokenizer, first.target_tokenizer
+    rows = encoded(valid_pairs(first.recipe), *tokenizers)
+    rows.sort(key=lambda row: row[0].size(1))
     half = rows[len(rows) // 2 :]
     starts = range(0, max(1, len(half) - _BATCH + 1), _BATCH)
     batches = [in_batch(half[start : start + _BATCH]) for start in starts]
     courses = [batches[index % len(batches)] for index in range(_UPDATES)]
-    exploded = [explode(courses, tokenizers[0].size, seed=seed) for seed in seeds]
-    return exploded, costs(batches[-1], tokenizers)
+    return Experiments(
+        tuple(explode(courses, tokenizers[0].size, seed=seed) for seed in seeds),
+        costs(batches[-1], tokenizers),
+        tuple(losses.speeds({name: it.model for name, it in loaded.items()}, *batches[-1])),
+    )
 
 
 def costs(

@@ -1,8 +1,8 @@
 """Where the loss falls, and what training and stepping cost: measured on loaded models."""
 
 import time
-from collections.abc import Callable, Sequence
-from statistics import median
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,18 @@ from torch import Tensor
 
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.symbols import BOS
+
+
+@dataclass(frozen=True)
+class Speed:
+    """CPU seconds that one model takes for one batch, turn by turn."""
+
+    rung: str
+    tokens: int  # target tokens of the batch
+    training: tuple[float, ...]  # a loss and its gradient
+    at_once: tuple[float, ...]  # the decoder, teacher forcing
+    stepped: tuple[float, ...]  # the decoder, the same positions one by one
+
 
 Rows = Sequence[tuple[Tensor, Tensor]]  # source [1, S] and target [1, T], both ending in EOS
 _TIMED = 7
@@ -75,24 +87,37 @@ def updating(model: Seq2Seq, source: Tensor, target: Tensor) -> Callable[[], Non
     return update
 
 
-def training_seconds(model: Seq2Seq, source: Tensor, target: Tensor) -> float:
-    """CPU seconds of one loss and its gradient, the median of some."""
-    (times,) = cpu_seconds(updating(model, source, target))
-    model.eval()
-    return median(times)
-
-
 @torch.inference_mode()
-def decoding_seconds(model: Seq2Seq, source: Tensor, target: Tensor) -> tuple[float, float]:
-    """CPU seconds of the decoder over known targets: all positions at once, and step by step."""
+def decoding(
+    model: Seq2Seq, source: Tensor, target: Tensor
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """The decoder over known targets as works to time: all positions at once, and step by step."""
     model.eval()
     memory = model.encode(source)
     inputs = inputs_of(target)
 
+    @torch.inference_mode()
+    def at_once() -> None:
+        model.eval()
+        model.decode(inputs, memory)
+
+    @torch.inference_mode()
     def stepped() -> None:
+        model.eval()
         state = model.start(memory, 1, inputs.size(1))
         for tokens in inputs.unbind(1):
             model.step(tokens.unsqueeze(1), memory, state)
 
-    whole, single = cpu_seconds(lambda: model.decode(inputs, memory), stepped)
-    return median(whole), median(single)
+    return at_once, stepped
+
+
+def speeds(models: Mapping[str, Seq2Seq], source: Tensor, target: Tensor) -> list[Speed]:
+    """What training and decoding cost every model, on one batch, in turns."""
+    works: list[Callable[[], None]] = []
+    for model in models.values():
+        works += [updating(model, source, target), *decoding(model, source, target)]
+    times = cpu_seconds(*works)
+    tokens = target.numel()
+    return [
+        Speed(name, tokens, *times[3 * place : 3 * place + 3]) for place, name in enumerate(models)
+    ]

@@ -9,6 +9,7 @@ from mtkit.analysis.evidence import Evidence
 from mtkit.analysis.exploding import Exploding
 from mtkit.analysis.gradients import FAR, Gradients
 from mtkit.analysis.intervals import of_mean, of_median
+from mtkit.analysis.losses import Speed
 from mtkit.analysis.negation import CHANCE, PLACES
 
 CONTEXT = ("rnn", "gru", "lstm")
@@ -38,6 +39,16 @@ class Costs:
     lstm: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Experiments:
+    """What is measured beside the trained models."""
+
+    exploding: tuple[Exploding, ...] = ()
+    costs: Costs | None = None
+    speeds: tuple[Speed, ...] = ()
+
+
+NO_EXPERIMENTS = Experiments()
 MISSING = Judged("its rungs were not trained")
 
 VANISHING = (
@@ -220,49 +231,33 @@ def costing(costs: Costs | None) -> Judged:
 
 FASTER = (
     "the Transformer trains on more target tokens a CPU second than every recurrent model, and its "
-    "decoder gains more over theirs with all positions at once than step by step"
+    "decoder gains more over theirs with all positions at once than step by step (medians)"
 )
 
 
-def faster(seeds: Sequence[Found]) -> Judged:
-    """Claim 6, by CPU time on one batch of long sentences for all models."""
-    seeds = [s for s in seeds if "transformer" in s and _others(s)]
-    if not seeds:
+def faster(speeds: Sequence[Speed]) -> Judged:
+    """Claim 6, by CPU time on one batch of long sentences, the models in turns."""
+    by_rung = {speed.rung: speed for speed in speeds}
+    ours = by_rung.get("transformer")
+    others = [speed for speed in speeds if not speed.rung.startswith("transformer")]
+    if ours is None or not others:
         return MISSING
-    names = [*_others(seeds[0]), "transformer"]
-    speeds = _each(seeds, names, lambda e: f"{e.tokens_per_second:,.0f}")
-    gains = ", ".join(
-        f"{name} {_row(_gain(seed, name) for seed in seeds)}" for name in _others(seeds[0])
-    )
+    rates = {s.rung: s.tokens / median(s.training) for s in (*others, ours)}
+    gains = {
+        s.rung: (
+            median(s.at_once) / median(ours.at_once),
+            median(s.stepped) / median(ours.stepped),
+        )
+        for s in others
+    }
     text = (
-        f"target tokens of training a CPU second: {speeds}. So many times as fast as theirs is the "
-        f"Transformer's decoder with all positions at once, and step by step: {gains}"
+        "target tokens of training a CPU second: "
+        f"{', '.join(f'{name} {rate:,.0f}' for name, rate in rates.items())}. So many times as "
+        "fast as theirs is the Transformer's decoder with all positions at once, and step by step: "
+        f"{', '.join(f'{name} {once:.2f} and {step:.2f}' for name, (once, step) in gains.items())}"
     )
-
-    def holds(seed: Found) -> bool:
-        ours = seed["transformer"]
-        others = [seed[name] for name in _others(seed)]
-        quick = all(ours.tokens_per_second > e.tokens_per_second for e in others)
-        return quick and all(_at_once(seed, e) > _stepped(seed, e) for e in others)
-
-    return Judged(text, _held(seeds, holds))
-
-
-def _others(seed: Found) -> list[str]:
-    return [name for name in seed if not name.startswith("transformer")]
-
-
-def _gain(seed: Found, name: str) -> str:
-    other = seed[name]
-    return f"{_at_once(seed, other):.2f} and {_stepped(seed, other):.2f}"
-
-
-def _at_once(seed: Found, other: Evidence) -> float:
-    return other.at_once / seed["transformer"].at_once
-
-
-def _stepped(seed: Found, other: Evidence) -> float:
-    return other.stepped / seed["transformer"].stepped
+    quick = all(rates["transformer"] > rates[other.rung] for other in others)
+    return Judged(text, {None: quick and all(once > step for once, step in gains.values())})
 
 
 ORDER = (

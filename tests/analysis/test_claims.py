@@ -12,8 +12,9 @@ from mtkit.analysis.exploding import Course, Exploding
 from mtkit.analysis.gradients import FAR, Gradients, Reach
 from mtkit.analysis.intervals import of_mean, of_median
 from mtkit.analysis.length import Bin
+from mtkit.analysis.losses import Speed
 from mtkit.analysis.negation import PLACES, Heard, forbids, heard, sources, twins
-from mtkit.analysis.rules import Costs, kept
+from mtkit.analysis.rules import Costs, Experiments, kept
 from mtkit.metrics import Score
 
 
@@ -22,8 +23,7 @@ def evidence(rung: str, seed: int = 1, left: float = 0.5, **others: object) -> E
     reach = Reach((1.0,), 0.0, 1.0, tuple(left * (0.9 + 0.01 * n) for n in range(21)))
     moments = tuple(Gradients(rung, moment, reach, reach, 1.0) for moment in ("initial", "trained"))
     plain = Evidence(
-        rung, seed, 9, moments, (), (), ((2.0, 2.0, 2.0),) * 9, (2.0,) * 9, (2.5,) * 9,
-        10.0, 1.0, 2.0, (),
+        rung, seed, 9, moments, (), (), ((2.0, 2.0, 2.0),) * 9, (2.0,) * 9, (2.5,) * 9, (),
     )  # fmt: skip
     return replace(plain, **others)
 
@@ -86,7 +86,8 @@ def test_explosion_is_judged_by_norm_and_loss() -> None:
     def found(norm: float, highest: float, clipped: float = 5.0) -> Claim:
         small = Course(0.9, 1.0, 5.0, 5.0, 4.0)
         large, held = (Course(2.5, norm, 5.0, top, 4.0) for top in (highest, clipped))
-        return judge([], [Exploding(3, 9, small, large, held)])[1]
+        experiments = Experiments(exploding=(Exploding(3, 9, small, large, held),))
+        return judge([], experiments)[1]
 
     assert found(50, math.inf).verdict == "reproduced"
     assert found(50, math.inf).seeds == (3,)
@@ -132,18 +133,22 @@ def test_reversal_is_judged_sentence_by_sentence() -> None:
 def test_costs_are_judged_by_their_ratio() -> None:
     def found(gru: float) -> str:
         times = tuple(gru + n / 1000 for n in range(7))
-        return judge([], costs=Costs(8, times, (0.1,) * 7))[4].verdict
+        return judge([], Experiments(costs=Costs(8, times, (0.1,) * 7)))[4].verdict
 
     assert (found(0.08), found(0.097)) == ("reproduced", "not reproduced")
 
 
 def test_speed_is_judged_at_once_and_step_by_step() -> None:
-    lstm = evidence("lstm", at_once=2.0, stepped=2.0)
-    quick = {"tokens_per_second": 20.0, "at_once": 1.0, "stepped": 2.0}
-    assert verdict(6, lstm, evidence("transformer", **quick)) == "reproduced"
-    assert verdict(6, lstm, evidence("transformer", **(quick | {"stepped": 0.5}))) != "reproduced"
-    slow = quick | {"tokens_per_second": 9.0}
-    assert verdict(6, lstm, evidence("transformer", **slow)) == "not reproduced"
+    lstm = Speed("lstm", 100, (2.0,) * 3, (2.0,) * 3, (2.0,) * 3)
+
+    def found(training: float, stepped: float) -> str:
+        ours = Speed("transformer", 100, (training,) * 3, (1.0,) * 3, (stepped,) * 3)
+        return judge([], Experiments(speeds=(lstm, ours)))[5].verdict
+
+    assert found(1.0, 2.0) == "reproduced"
+    assert found(1.0, 0.5) == "not reproduced", "what it gains is not by parallelism"
+    assert found(3.0, 2.0) == "not reproduced", "it is slower"
+    assert judge([], Experiments(speeds=(lstm,)))[5].verdict == "not decided here"
 
 
 def test_order_is_judged_by_shuffled_sources() -> None:
