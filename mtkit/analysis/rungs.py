@@ -43,7 +43,7 @@ class Climb:
     # Of training, for all eight rungs of one seed together, and for fewer in proportion, so that a
     # rung's share is the same whatever is trained beside it; 0: no limit.
     minutes: float = 36.0
-    updates: int = 1200  # after which a rung ends, unless its share of the minutes is over before
+    updates: int = 1500  # after which a rung ends, unless its share of the minutes is over before
     seeds: tuple[int, ...] = (1,)
     rungs: tuple[str, ...] = ()  # names; () is all
     train: tuple[str, ...] = ()  # corpora of the user's own; () is the phrasebook

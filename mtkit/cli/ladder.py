@@ -32,7 +32,7 @@ def ladder(
     ] = 36.0,
     updates: Annotated[
         int, typer.Option(min=1, metavar="N", help="A rung ends after so many at the latest.")
-    ] = 1200,
+    ] = 1500,
     seeds: Annotated[str, typer.Option(metavar="1,2,3", help="Train every rung by these.")] = "1",
     only: Annotated[str, typer.Option(metavar="rnn,lstm", help="Train these rungs alone.")] = "",
     corpus: Annotated[
