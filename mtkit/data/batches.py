@@ -80,6 +80,7 @@ def _walk(lengths: NDArray[np.int32], ties: NDArray[np.float64]) -> Indices:
     # The same with places on the walk that fit into 16 bits, which are sorted in linear time.
     places = ((longest - 1) ** 2 + longest - 1 + along).astype(np.uint16)
     order = np.argsort(ties, kind="stable")
+    del ties  # of many pairs it is large
     sorted_order: Indices = order[np.argsort(places[order], kind="stable")]
     return sorted_order
 

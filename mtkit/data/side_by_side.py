@@ -40,6 +40,7 @@ def in_order(task: Callable[[int], Result], count: int, workers: int) -> Iterato
     if workers < 2:
         yield from map(task, range(count))
         return
+    before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         max(min(workers, count), 1),
         mp_context=multiprocessing.get_context("fork"),
@@ -53,6 +54,10 @@ def in_order(task: Callable[[int], Result], count: int, workers: int) -> Iterato
             "a process that prepared the data has ended unexpectedly",
             "memory may have run out; the same command goes on where it stopped",
         ) from None
+    except BaseException:  # Ctrl-C too: nobody waits for what is half done
+        for fork in set(multiprocessing.active_children()) - before:
+            fork.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

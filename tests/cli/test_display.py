@@ -46,6 +46,35 @@ def test_plain_lines_are_few_and_say_the_scores() -> None:
     assert len(said) == before + 1
 
 
+def test_long_preparation_tells_its_pairs_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    now = [100.0]
+    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    shown = display.Display(said.append)
+    for seconds, event in (
+        (0, mtkit.Preparing("encoding", None)),
+        (10, mtkit.Preparing("encoding", 0.2, 25_000.0)),
+        (25, mtkit.Preparing("encoding", 0.5, 25_100.0)),
+        (20, mtkit.Preparing("encoding", 1.0, 25_200.0)),
+    ):
+        now[0] += seconds
+        shown(event)
+    assert said == [
+        "encoding ...",
+        "encoding ... 50%, 25,100 pairs/s",
+        "encoding: 55 s, 25,200 pairs/s",
+    ]
+
+
+def test_mean_of_checkpoints_is_said_to_be_one() -> None:
+    said: list[str] = []
+    display.Display(said.append)(replace(VALIDATED, averaged=3))
+    assert said[-1].endswith(" * mean of 3")
+    told = "\n".join(display.summary(replace(FINISHED, averaged=3), {}))
+    assert "the best model is the mean of 3 checkpoints" in told
+    assert "update 80" in "\n".join(display.summary(FINISHED, {}))
+
+
 def test_panel_shows_progress_and_a_sample() -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=100, color_system=None)

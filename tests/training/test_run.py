@@ -167,6 +167,30 @@ def stop_at(kind: type[Progressed | Validated], update: int) -> Listener:
     return interrupt
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_saves_and_a_second_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
+    recipe = Recipe.parse(RECIPE)
+    for times in (1, 2):
+
+        def press(event: Event, times: int = times) -> None:
+            if isinstance(event, Progressed) and event.update == 5:
+                for _ in range(times):
+                    os.kill(os.getpid(), number)
+
+        run = tmp_path / str(times)
+        if times == 1:
+            train(recipe, run, listeners=[press])
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                train(recipe, run, listeners=[press])
+        saved = (run / "checkpoints" / "000000005").is_dir()
+        assert saved == (times == 1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_run_stopped_in_a_validation_ends_in_the_same_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

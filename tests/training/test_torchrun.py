@@ -56,6 +56,7 @@ def test_run_whose_process_was_killed_is_restarted_and_ends_the_same(
         assert done.returncode == 0, done.stderr[-3000:]
         errors[name] = done.stderr
     assert "exitcode: -9" in errors["deadly"]
+    assert "ended, because another process has ended" in errors["deadly"]
     starts = (tmp_path / "deadly" / "run" / "log.jsonl").read_text().count('"event": "started"')
     assert starts == 2
     assert same_bits(weights(tmp_path / "peaceful" / "run"), weights(tmp_path / "deadly" / "run"))
