@@ -1,6 +1,7 @@
 """The `mtkit` command: every subcommand, and the one place where errors become sentences."""
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -30,6 +31,7 @@ from mtkit.cli.output import PIPE_CLOSED, examples, keep_streams, say, silence
 
 _FAILED, _MISTAKEN, _INTERRUPTED = 1, 2, 130
 _TRACEBACK = "--traceback"
+_NO_MEMORY = re.compile("out of memory|can't allocate memory")  # as PyTorch says it
 
 app = typer.Typer(
     name="mtkit",
@@ -98,6 +100,18 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command; the exit code is 2 for the user's mistakes and 1 for failures."""
+    try:
+        return _carried_out(arguments)
+    except BrokenPipeError:  # the talk's: 2>&1 | head
+        silence(sys.stderr)
+        return PIPE_CLOSED
+    except SystemExit as ending:
+        if ending.code != _FAILED:
+            raise
+        return PIPE_CLOSED  # as Rich ends when nobody reads its help
+
+
+def _carried_out(arguments: Sequence[str]) -> int:
     ours = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
     with_traceback = _TRACEBACK in ours
     try:
@@ -111,9 +125,8 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         return _INTERRUPTED
-    except BrokenPipeError:  # the talk's: 2>&1 | head
-        silence(sys.stderr)
-        return PIPE_CLOSED
+    except BrokenPipeError:
+        raise
     except OSError as error:
         if (path := error.filename2 or error.filename) is None:
             return _unexpected(error, with_traceback)
@@ -126,6 +139,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _unexpected(error: Exception, with_traceback: bool) -> int:
     sentence = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(sentence):
+        hint = "try a smaller --batch or --beam, or fewer --workers"
+        return _report("memory ran out", hint, _FAILED, with_traceback)
     hint = f"run the command again with {_TRACEBACK} to see where"
     return _report(f"unexpected {sentence}", hint, _FAILED, with_traceback)
 

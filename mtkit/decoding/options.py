@@ -13,6 +13,9 @@ from mtkit.symbols import BOS, EOS, PAD
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
+_STEEPEST = 50  # exponent of a length penalty that a float32 can hold for any sentence
+
+
 @dataclass(frozen=True)
 class SearchOptions:
     """How hypotheses are searched, ranked and returned."""
@@ -48,10 +51,15 @@ class SearchOptions:
                 f"n-best = {self.n_best} does not fit a beam of {self.beam}",
                 f"try a beam of {max(self.n_best, 1)}",
             )
-        if self.patience <= 0 or self.max_length_ratio < 0 or self.max_length_offset < 1:
+        if not self.patience > 0 or self.max_length_ratio < 0 or self.max_length_offset < 1:
             raise UsageError("patience and the longest length must be greater than 0")
         if not (isfinite(self.max_length_ratio) and isfinite(self.length_penalty)):
             raise UsageError("the longest length and the length penalty must be finite")
+        if abs(self.length_penalty) > _STEEPEST:
+            raise UsageError(
+                f"length_penalty = {self.length_penalty:g} leaves of scores only zeros",
+                "length_penalty = 1",
+            )
         self._check_rules()
         self._check_kind()
 

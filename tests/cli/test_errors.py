@@ -1,10 +1,13 @@
 """What a user does wrong becomes one sentence and a hint, and exit code 2."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Call
+from tests.cli.conftest import REPOSITORY, Call
 
 QUICK = "phrasebook-ko-en-quickstart"
 
@@ -105,6 +108,23 @@ def test_system_s_error_is_a_sentence_that_names_the_file(
     done = call("analyze", "attention", model, "--source", "the cat", "--plot", picture)
     assert done.code == 2
     assert done.err.startswith(f"error: {picture} cannot be used (No such file or directory)")
+
+
+@pytest.mark.parametrize("arguments", [["show", "nowhere"], ["translate", "--help"]])
+def test_nobody_who_reads_is_no_failure(arguments: list[str]) -> None:
+    """As in `mtkit ... 2>&1 | head`, which has read enough."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "mtkit", *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=writing, check=False, cwd=REPOSITORY)
+    os.close(writing)
+    assert done.returncode == 141
+
+
+def test_memory_that_ran_out_is_said(call: Call, model: Path) -> None:
+    done = call("translate", model, "--max-length-ratio", 1e12, stdin_bytes=b"the cat\n")
+    assert done.code == 1
+    assert done.err.startswith("error: memory ran out\nhint:  try a smaller --batch")
 
 
 def test_export_that_cannot_be_verified_is_not_begun(

@@ -202,6 +202,7 @@ def test_records_ask_for_their_own(call: Call, kind: str, request: pytest.Fixtur
         (["--search", "unknown=maybe"], "unknown = maybe is not true or false"),
         (["--search", "alignment=true", "--search", "alignment_layer=9"], "9"),
         (["--n-best", "5", "--beam", "2"], "n-best = 5 does not fit a beam of 2"),
+        (["--length-penalty", "1e9"], "length_penalty = 1e+09 leaves of scores only zeros"),
         (["--beam", "0"], "invalid value for '--beam'"),
         (["--n-best", "x"], "invalid value for '--n-best'"),
         (["--batch", "0"], "invalid value for '--batch'"),

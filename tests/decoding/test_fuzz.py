@@ -32,6 +32,7 @@ WAYS: dict[str, Mapping[str, object]] = {
     "top-p": {"temperature": 0.7, "top_p": 0.8, "seed": 5},
     "diverse": {"beam": 4, "groups": 2, "n_best": 2},
     "rules": {"min_length": 3, "no_repeat": 2, "unknown": False},
+    "patience": {"beam": 3, "patience": 3.0, "length_penalty": 2.0},
     "coverage": {"coverage_penalty": 0.3},
     "alignment": {"alignment": True, "token_scores": True, "replace_unknown": True},
     "forbidden": {"forbid": ("a", "e ")},

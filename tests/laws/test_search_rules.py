@@ -287,6 +287,7 @@ def test_unknown_stays_out_where_steps_have_rules() -> None:
         ("mbr=wer", "chrf"),
         ("temperature=nan", "0 or more"),
         ("no_repeat=-1", "less than 0"),
+        ("patience=nan", "greater than 0"),
     ],
 )
 def test_search_options_that_mean_nothing_are_refused(change: str, words: str) -> None:
