@@ -189,7 +189,7 @@ class Exported:
         In one call, as for speed: the longest output is that of the longest source for all.
         """
         longest = max((self.options.longest(len(source)) for source in sources), default=1)
-        results = self._searched(sources, max_decoding_length=longest, **settings)
+        results = self._searched(sources, **{"max_decoding_length": longest, **settings})
         return [max(self._ranked(result))[1] for result in results]
 
     def translate(self, lines: Sequence[str]) -> list[Found]:
