@@ -1,7 +1,7 @@
 """How fast a model decodes here, beside CTranslate2 and Hugging Face, on the same sentences.
 
     python tests/bench/decode_speed.py MODEL CORPUS
-    python tests/bench/decode_speed.py --random small CORPUS     # or base: no training is needed
+    python tests/bench/decode_speed.py --random small CORPUS     # or base, or lstm: untrained
 
 For each engine and precision, each in a process of its own: sentences and target tokens a second
 with batches of 64 (beam 5 and greedy; as many workers of one thread as there are processors), the
@@ -34,6 +34,7 @@ MODES = ("beam", "greedy", "single")
 SIZES = {
     "small": {"width": 256, "heads": 4, "feed_forward": 1024, "layers": 3, "tokens": 15},
     "base": {"width": 512, "heads": 8, "feed_forward": 2048, "layers": 6, "tokens": 30},
+    "lstm": {"width": 512, "embedding": 256, "layers": 2, "tokens": 15},
 }
 SINGLE = 100  # sentences that are translated one at a time
 
@@ -57,29 +58,31 @@ def make_random(size: str, corpus: str, folder: Path) -> None:
     import torch
 
     import mtkit
-    from mtkit.recipe import TransformerSection
+    from mtkit.recipe import RecurrentSection, TransformerSection
     from mtkit.symbols import EOS
 
-    shape = SIZES[size]
-    section = TransformerSection(
-        kind="transformer",
-        width=shape["width"],
-        heads=shape["heads"],
-        feed_forward=shape["feed_forward"],
-        encoder_layers=shape["layers"],
-        decoder_layers=shape["layers"],
-    )
+    shape = {key: value for key, value in SIZES[size].items() if key not in ("layers", "tokens")}
+    shape |= dict.fromkeys(("encoder_layers", "decoder_layers"), SIZES[size]["layers"])
+    if size == "lstm":
+        section = RecurrentSection(
+            kind="recurrent", cell="lstm", memory="general", input_feeding=True, **shape
+        )
+    else:
+        section = TransformerSection(kind="transformer", **shape)
     pairs = list(islice(mtkit.open_corpus(corpus), 30_000))
     lines = [side for pair in pairs for side in (pair.source, pair.target)]
     tokenizer = mtkit.Tokenizer.train(lines, mtkit.TokenizerSection(vocabulary=8000))
     torch.manual_seed(1)
     model = mtkit.build(section, tokenizer.size, tokenizer.size)
     with torch.no_grad():
-        # One feature is always there, and speaks against EOS and for nothing else.
-        model.output.weight[:, 0] = 0.0
-        model.output.weight[EOS, 0] = -25.0
-        model.decoder_norm.weight[0] = 0.0
-        model.decoder_norm.bias[0] = 4.0
+        if size == "lstm":
+            model.output_layer()[1][EOS] = -25.0
+        else:
+            # One feature is always there, and speaks against EOS and for nothing else.
+            model.output.weight[:, 0] = 0.0
+            model.output.weight[EOS, 0] = -25.0
+            model.decoder_norm.weight[0] = 0.0
+            model.decoder_norm.bias[0] = 4.0
     mtkit.save(folder, model, mtkit.Recipe(model=section), tokenizer, tokenizer, {})
 
 
@@ -312,7 +315,8 @@ def main() -> None:
         folder = Path(scratch, "random") if arguments.random else Path(named[0])
         if arguments.random:
             make_random(arguments.random, corpus, folder)
-        engines = arguments.engine or ["mtkit", "compiled", "ctranslate2"]
+        theirs = [] if arguments.random == "lstm" else ["ctranslate2"]
+        engines = arguments.engine or ["mtkit", "compiled", *theirs]
         if "ctranslate2" in engines:
             loaded = mtkit.load(folder)
             export(loaded, Path(scratch, "exported"))
