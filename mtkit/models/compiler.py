@@ -20,7 +20,7 @@ from torch import Tensor
 from mtkit.cache_folder import cache_folder
 
 _SOURCES = sorted(Path(__file__).parent.glob("kernels/*.[ch]*"))
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-Wno-psabi")
 _SECONDS = 300
 
 

@@ -1,5 +1,6 @@
 """Compiled functions: what they compute is what the model computes, alone or in a batch."""
 
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,6 +113,19 @@ def test_compiled_row_does_not_depend_on_its_neighbours(numbers: str) -> None:
     for rows in ([0], [2], [4, 6], [6, 5, 4, 3, 2, 1, 0]):
         for alone, all_of_them in zip(walk(rows), together, strict=True):
             assert torch.equal(alone, all_of_them[rows])
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("no_library")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other CPUs have no lesser ones here")
+@pytest.mark.parametrize("lesser", ["x86-64-v3", "x86-64"])
+def test_lesser_cpus_compute_the_same(lesser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = [flag.replace("native", lesser) for flag in compiler._FLAGS]
+    monkeypatch.setattr(compiler, "_FLAGS", flags)
+    plain, fast = pair("pre-norm", "int8")
+    assert f"-march={lesser}" in flags
+    for wanted, found in zip(steps(plain, sources()), steps(fast, sources()), strict=True):
+        assert (found - wanted).norm() < 0.02 * wanted.norm()
 
 
 @torch.no_grad()

@@ -34,6 +34,35 @@ struct Float32 {
     }
 };
 
+// To each of 16 sums the products of four weights and four signed numbers, which lie in one integer.
+inline ints add_products(ints sum, const uint8_t* weights, int32_t four) {
+#if defined __AVX512VNNI__
+    return (ints)_mm512_dpbusd_epi32((__m512i)sum, _mm512_loadu_si512(weights),
+                                     _mm512_set1_epi32(four));
+#elif defined __AVX2__
+    // Numbers 0 and 2, and 1 and 3, as pairs of 16 bits: nothing is cut off on the way.
+    __m256i every = _mm256_set1_epi32(four);
+    __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(every, 8), 8);
+    __m256i odd = _mm256_srai_epi16(every, 8);
+    __m256i halves[2];
+    std::memcpy(halves, &sum, sizeof sum);
+    for (int64_t half = 0; half < 2; half++) {
+        __m256i bytes = _mm256_loadu_si256((const __m256i*)(weights + 32 * half));
+        __m256i low = _mm256_and_si256(bytes, _mm256_set1_epi16(255));
+        __m256i products = _mm256_add_epi32(_mm256_madd_epi16(low, even),
+                                            _mm256_madd_epi16(_mm256_srli_epi16(bytes, 8), odd));
+        halves[half] = _mm256_add_epi32(halves[half], products);
+    }
+    std::memcpy(&sum, halves, sizeof sum);
+    return sum;
+#else
+    for (int64_t lane = 0; lane < LANES; lane++)
+        for (int64_t part = 0; part < 4; part++)
+            sum[lane] += int32_t(weights[4 * lane + part]) * int8_t(four >> (8 * part));
+    return sum;
+#endif
+}
+
 struct Int8 {
     using Sum = ints;
     using Number = int8_t;
@@ -41,16 +70,9 @@ struct Int8 {
     static constexpr int64_t group = 4;
 
     static void add(Sum& sum, const Weight* weights, const Number* numbers) {
-#ifdef __AVX512VNNI__
         int32_t four;
         std::memcpy(&four, numbers, sizeof four);
-        sum = (ints)_mm512_dpbusd_epi32((__m512i)sum, _mm512_loadu_si512(weights),
-                                        _mm512_set1_epi32(four));
-#else
-        for (int64_t lane = 0; lane < LANES; lane++)
-            for (int64_t part = 0; part < group; part++)
-                sum[lane] += int32_t(weights[group * lane + part]) * numbers[part];
-#endif
+        sum = add_products(sum, weights, four);
     }
 };
 
