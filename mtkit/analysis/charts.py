@@ -9,8 +9,8 @@ from math import floor, isfinite, log10
 PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F",
 )  # fmt: skip
-WIDTH, HEIGHT = 640, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 190, 34, 44
+WIDTH, HEIGHT = 680, 320
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 230, 34, 44
 _LINE = 14  # pixels between two labels
 # Below 1e-12 of the first norm nothing is learned: what is there would only flatten the rest.
 _FLOOR = 1e-12

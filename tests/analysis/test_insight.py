@@ -13,7 +13,7 @@ from mtkit.analysis.exploding import enlarge, explode
 from mtkit.analysis.gradients import spectral_radius
 from mtkit.analysis.length import by_copies, by_length, by_rarity, strangers
 from mtkit.analysis.losses import by_thirds, cpu_seconds
-from mtkit.analysis.rungs import Climb, chosen, recipe_of, sized
+from mtkit.analysis.rungs import RUNGS, Climb, chosen, recipe_of, sized
 from mtkit.data.corpus import Pair
 from mtkit.errors import DataError, UsageError
 from mtkit.models.build import build
@@ -127,6 +127,14 @@ def test_charts_are_whole_and_bring_nothing_from_elsewhere() -> None:
         ElementTree.fromstring(chart)
         assert not re.search(r"(href|src)=|url\(", chart)
     assert "nothing was measured" in lines_chart([Line("none", ())], "x", "y")
+
+
+def test_names_of_all_rungs_fit_beside_their_curves() -> None:
+    curves = [Line(rung.title, ((0, float(n)), (1, float(n)))) for n, rung in enumerate(RUNGS)]
+    chart = lines_chart(curves, "x", "y")
+    width = float(re.findall(r'viewBox="0 0 (\d+)', chart)[0])
+    for x, name in re.findall(r'<text x="([0-9.]+)"[^>]*class="name">([^<]+)<', chart):
+        assert float(x) + 7.2 * len(name) <= width, "7.2 pixels a letter of 12 pixels, bold"
 
 
 def test_intervals_lie_inside_their_chart() -> None:
