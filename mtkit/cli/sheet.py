@@ -21,7 +21,9 @@ def explain(name: str, sheet: dict[str, Any], as_json: bool) -> None:
         if as_json:
             write(json_line({"preset": name, **point, "settings": here}))
             continue
-        write(f"\n{point['number']}. {point['paper']} (section {point['where']})\n")
+        where = point["where"]  # a section of the paper, or "code: a file of it"
+        place = where if ":" in where else f"section {where}"
+        write(f"\n{point['number']}. {point['paper']} ({place})\n")
         words = ", ".join(f"{key} = {_toml(value)}" for key, value in here.items())
         smaller = [key for key, value in here.items() if value != point["settings"][key]]
         differences = ", ".join(f"{key} is {_toml(point['settings'][key])}" for key in smaller)
