@@ -268,16 +268,21 @@ def test_signal_leaves_no_unfinished_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_interrupt_ends_with_130(spawn: Spawn, model: Path) -> None:
-    process = spawn("translate", model)
-    assert process.stdin is not None
+def test_interrupt_ends_with_130_and_leaves_whole_lines(
+    spawn: Spawn, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.txt").write_bytes(b"the cat saw a dog\n\n" * 20_000)
+    process = spawn("translate", model, tmp_path / "in.txt", "--workers", 1)
     assert process.stdout is not None
-    process.stdin.write(b"the cat\n")
-    process.stdin.flush()
-    process.stdout.readline()
+    first = process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    rest, err = process.communicate(timeout=60)
     assert process.returncode == 130
+    lines = (first + rest).split(b"\n")
+    assert lines[-1] == b""
+    assert 0 < len(lines) < 40_000
+    assert set(lines[:-1:2]) == {first[:-1]}
+    assert set(lines[1:-1:2]) <= {b""}
     assert b"Traceback" not in err
 
 
