@@ -183,6 +183,8 @@ def translate(
         translator.options = options = translator.options.changed(search or (), **wanted)
         translator.max_tokens = batch or translator.max_tokens
         translator.tag = translator.tag if tag is None else tag
+        for stranger in translator.unknown_tags if share.rank == 0 else ():
+            say(f"warning: {stranger} is no token of the model's vocabulary: it was not learned")
         notes = Notes(translator.max_source_length, quiet=quiet or share.rank > 0)
         plain = Rows(options.n_best, scores, as_json, options.alignment)
         constrains = not options.sampled and options.groups == 1

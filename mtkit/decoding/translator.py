@@ -1,5 +1,6 @@
 """Text in, text out: one translation for every line, in order, always."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -28,6 +29,7 @@ _WINDOW = 4096
 _FIRST_WINDOW = 256
 # Searches of a line for a translation without what is forbidden.
 _ROUNDS = 20
+_TAG = re.compile(r"<[^<>\s]+>")
 
 
 class Translator:
@@ -142,6 +144,12 @@ class Translator:
         while group := list(islice(source, size)):
             yield from self.translate(group)
             size = min(2 * size, window)
+
+    @property
+    def unknown_tags(self) -> list[str]:
+        """Tags like <2de> within `tag` that are no token of the source vocabulary."""
+        (pieces,) = self.source_tokenizer.encode_pieces([self.tag])
+        return [tag for tag in _TAG.findall(self.tag) if tag not in pieces]
 
     def close(self) -> None:
         """End the processes that searched, if there were any."""

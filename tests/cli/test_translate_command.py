@@ -220,6 +220,8 @@ def test_search_flags_reach_the_search(call: Call, model: Path) -> None:
 
 
 def test_quiet_keeps_warnings(call: Call, model: Path) -> None:
+    tagged = call("translate", model, "--quiet", "--tag", "<2xx>", stdin_bytes=b"the cat\n")
+    assert tagged.err.startswith("warning: <2xx> is no token of the model's vocabulary")
     assert call("translate", model, "--quiet", stdin_bytes=b"the cat\n").err == ""
     assert "warning" in call("translate", model, "--quiet", stdin_bytes=b"\xff\n").err
 

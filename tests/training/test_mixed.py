@@ -66,6 +66,9 @@ def test_tag_chooses_the_language_of_a_multilingual_model(tmp_path: Path) -> Non
         assert found[tag][1:3] == ["", ""], "a tag alone is nothing to translate"
     assert not HANGUL.search("".join(found["<2de>"]))
     assert all(HANGUL.search(found["<2ko>"][index]) for index in (0, 3))
+    assert translator.unknown_tags == []
+    translator.tag = "<2fr> <2ko>"
+    assert translator.unknown_tags == ["<2fr>"]
     translator.tag = ""
     assert [t.text for t in translator.translate([f"<2ko> {lines[0]}"])] == found["<2ko>"][:1]
     assert json.loads((run / "card.json").read_text())["pairs"] == 1000
