@@ -54,7 +54,7 @@ def plan(
         return []
     random = np.random.Generator(np.random.PCG64([seed, epoch]))
     order = _walk(lengths, random.random(len(lengths)))
-    longest = lengths.max(1)[order]
+    longest = longest_sides(lengths)[order]
     batches, start, most = [], 0, max_sentences or len(order)
     while start < len(order):
         end = min(start + max(1, max_tokens // int(longest[start])), start + most, len(order))
@@ -72,17 +72,27 @@ def _walk(lengths: NDArray[np.int32], ties: NDArray[np.float64]) -> Indices:
     of equal longest side, there and back in turn. Next to no padding on either side. Pairs of equal
     lengths are in the order of `ties`: other neighbours every epoch.
     """
-    longest = lengths.max(1)
+    longest = longest_sides(lengths)
     along = lengths[:, 0] - lengths[:, 1]
     np.negative(along, out=along, where=longest % 2 == 1)
     if longest.max() > 256 or lengths.min() < 1:
         return np.lexsort((ties, along, longest))
-    # The same with places on the walk that fit into 16 bits, which are sorted in linear time.
+    # The same with places on the walk that fit into 16 bits, which are sorted in linear time; what
+    # is left to be sorted at each place lies in the processor's cache.
     places = ((longest - 1) ** 2 + longest - 1 + along).astype(np.uint16)
-    order = np.argsort(ties, kind="stable")
-    del ties  # of many pairs it is large
-    sorted_order: Indices = order[np.argsort(places[order], kind="stable")]
-    return sorted_order
+    order: Indices = np.argsort(places, kind="stable")
+    counts = np.bincount(places)
+    starts = np.cumsum(counts) - counts
+    for place in np.flatnonzero(counts > 1):
+        some = order[starts[place] : starts[place] + counts[place]]
+        some[:] = some[np.argsort(ties[some], kind="stable")]
+    return order
+
+
+def longest_sides(lengths: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Of every pair, the tokens of its longer side; many times faster than a maximum by rows."""
+    longest: NDArray[np.int32] = np.maximum(lengths[:, 0], lengths[:, 1])
+    return longest
 
 
 def shard(count: int, size: int, rank: int) -> list[int]:

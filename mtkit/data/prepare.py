@@ -250,5 +250,13 @@ def _cannot_keep(folder: Path, error: OSError) -> DataError:
 def _remove_abandoned(cache: Path, own: Path) -> None:
     """Remove what preparations that were killed long ago have left."""
     for left in cache.glob(f".*{_UNFINISHED}"):
-        if left != own and time.time() - left.stat().st_mtime > _STALE:
+        if left == own or time.time() - left.stat().st_mtime < _STALE:
+            continue
+        handle = os.open(left, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
+        except BlockingIOError:
+            pass  # a very long one
+        finally:
+            os.close(handle)

@@ -8,7 +8,17 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mtkit.data.batches import Batch, Indices, assemble, collate, fitting, pad, plan, shard
+from mtkit.data.batches import (
+    Batch,
+    Indices,
+    assemble,
+    collate,
+    fitting,
+    longest_sides,
+    pad,
+    plan,
+    shard,
+)
 from mtkit.data.mixture import Mixture
 from mtkit.data.prepare import Prepared
 from mtkit.data.store import Side
@@ -80,10 +90,14 @@ class Feed:
     def largest(self) -> Batch:
         """The batch that takes most memory: most tokens, in the longest sentences."""
 
-        def size(indices: Indices) -> int:
-            return len(indices) * int(self.lengths[indices].max()) ** 2
-
-        batch = self.fetch(max(self._plan(0), key=size), self.section.seed)
+        batches = self._plan(0)
+        counts = np.fromiter(map(len, batches), np.int64, len(batches))
+        longest = longest_sides(self.lengths)[
+            np.concatenate(batches)
+        ]  # of every pair, batch by batch
+        longest = np.maximum.reduceat(longest, np.cumsum(counts) - counts)  # of every batch
+        largest = batches[int(np.argmax(counts * longest.astype(np.int64) ** 2))]
+        batch = self.fetch(largest, self.section.seed)
         return fitting(batch, self.section.max_tokens)[0]
 
     def epoch(self, epoch: int, first: int) -> Iterator[list[Batch]]:

@@ -1,10 +1,12 @@
 """From a recipe to tokenizers and stores."""
 
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -376,6 +378,20 @@ def test_reading_goes_on_behind_the_chunks_that_are_there(
     assert 0 < sum(added) / 2 < 500
     assert again.take(np.arange(500)) == texts
     assert (again.ends, again.report) == (whole.ends, whole.report)
+
+
+def test_what_was_abandoned_goes_and_what_is_in_use_stays(corpus: str, cache: Path) -> None:
+    ago = time.time() - 30 * 24 * 3600
+    for name in (".long-dead.part", ".long-working.part", ".new.part"):
+        (cache / name / "spool").mkdir(parents=True)
+        os.utime(cache / name, (ago, ago) if "long" in name else None)
+    handle = os.open(cache / ".long-working.part", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        prepare(recipe(corpus), cache=cache)
+    finally:
+        os.close(handle)
+    assert {path.name for path in cache.glob(".*")} == {".long-working.part", ".new.part"}
 
 
 def test_failed_preparation_leaves_nothing(corpus: str, cache: Path) -> None:

@@ -45,3 +45,16 @@ def test_batches_do_not_depend_on_workers_or_on_how_far_they_are_ahead(
         for a, b in zip(first, other, strict=True):
             assert torch.equal(a.source, b.source)
             assert torch.equal(a.labels, b.labels)
+
+
+def test_largest_batch_is_the_one_of_most_tokens_in_the_longest_sentences() -> None:
+    recipe = Recipe.parse(RECIPE)
+    data = prepare(recipe)
+    lengths = planned_lengths(data, 0.0)
+    made = Feed(lengths, fetcher(data, 0.0), recipe.training, World(1, 0, torch.device("cpu")))
+    batches = [batch for group in made.epoch(0, 0) for batch in group]
+    sizes = [len(b.source) * max(b.source.size(1), b.inputs.size(1)) ** 2 for b in batches]
+    largest = made.largest()
+    assert len(set(sizes)) > 5
+    found = len(largest.source) * max(largest.source.size(1), largest.inputs.size(1)) ** 2
+    assert found == max(sizes)
