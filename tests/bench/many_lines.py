@@ -5,13 +5,15 @@ they are taken; what follows the file is for `mtkit translate`:
 
     python tests/bench/many_lines.py --lines 1000000 runs/tiny test.de --beam 1
 
-A row is printed for every 100,000 lines that have come back. Memory is that of the command and its
-workers, pages that they share counted once (Linux tells it). The order is checked too: each time a
-sentence returns, its translation must be the one that it had the first time, so that a line lost,
-doubled or exchanged would be seen.
+A row is printed for every 100,000 lines that have come back: lines a second, and a second of a
+processor, which does not depend on what else the machine does. Memory is that of the command and
+its workers, pages that they share counted once (Linux tells it). The order is checked too: each
+time a sentence returns, its translation must be the one that it had the first time, so that a line
+lost, doubled or exchanged would be seen.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import threading
@@ -54,21 +56,32 @@ def feed(stdin: IO[bytes], lines: "islice[bytes]") -> None:
 def watch(stdout: IO[bytes], pid: int, period: int, every: int) -> int:
     """Read all that comes back; print a row for each `every` lines. How many came."""
     first: list[bytes] = []
-    count, exchanged, before = 0, 0, time.monotonic()
-    print("    lines  lines/s  MiB")
+    count, exchanged = 0, 0
+    before, worked = time.monotonic(), 0.0
+    print("    lines  lines/s  lines/processor-s  MiB")
     for count, line in enumerate(stdout, start=1):
         if count <= period:
             first.append(line)
         elif line != first[(count - 1) % period]:
             exchanged += 1
         if count % every == 0:
-            now = time.monotonic()
-            print(f"{count:9,} {every / (now - before):8,.0f} {memory(pid):4.0f}", flush=True)
-            before = now
+            now, work = time.monotonic(), processor_seconds(pid)
+            speeds = f"{every / (now - before):8,.0f} {every / (work - worked):18,.0f}"
+            print(f"{count:9,} {speeds} {memory(pid):4.0f}", flush=True)
+            before, worked = now, work
     print(f"{len(set(first)):,} different translations of {len(first):,}; exchanged: {exchanged}")
     if exchanged:
         sys.exit("lines came back in another order")
     return count
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process and its descendants have computed so far."""
+    fields = [
+        Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in tree(pid)
+    ]
+    ticks = sum(int(field[11]) + int(field[12]) for field in fields)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def memory(pid: int) -> float:
