@@ -6,10 +6,10 @@ Both runs have the same seed, so the same first weights, batches and dropout. Th
 that training reports: per target token, not smoothed, over the whole validation corpus, each in the
 run's own precision.
 
-Measured on an AMD EPYC (Zen 4), the small Transformer of train_speed.py (3+3 layers, width 256), the
-first 4,000 pairs of Multi30k en-de in batches of 1,024 tokens, one epoch of 65 updates, warm-up 30,
-loss on the first 300 pairs of `val`: bfloat16 5.6209, float32 5.6205, +0.0004 apart. Later epochs
-are not measured yet.
+Measured on an AMD EPYC (Zen 4), the small Transformer of train_speed.py (3+3 layers, width 256):
+one epoch, 65 updates, of the first 4,000 pairs of Multi30k en-de in batches of 1,024 tokens,
+warm-up 30, loss on the first 300 pairs of `val`: bfloat16 5.6209, float32 5.6205, 0.0004 apart.
+Later epochs are not measured yet.
 """
 
 import argparse
