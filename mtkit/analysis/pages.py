@@ -84,10 +84,11 @@ def write_ladder(folder: Path, climbed: Climbed) -> Path:
     compared = compare_runs(runs, pairs, target_language=language, device="cpu")
     table, curves, *sentences = report.comparison_sections(compared, pairs)
     picture = lengths_picture(climbed.evidence)
-    seeds = ", ".join(map(str, sorted({item.seed for item in climbed.evidence})))
+    seeds = sorted({item.seed for item in climbed.evidence})
+    which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     sections = [
         report.claims_section(climbed.claims),
-        f"<h2>BLEU by source length, seeds {seeds}</h2>{picture}" if picture else "",
+        f"<h2>BLEU by source length, {which}</h2>{picture}" if picture else "",
         table,
         curves,
         report.length_section({item.rung: item.bins for item in measured}),

@@ -63,8 +63,10 @@ def vanishing(seeds: Sequence[Found]) -> Judged:
     whole = [s for s in seeds if all(g.encoder.far for n in CONTEXT for g in s[n].gradients)]
     if not whole:
         return MISSING if not seeds else Judged(f"no source was longer than {FAR} tokens")
-    kept = _each(whole, CONTEXT, lambda e: f"{_left(e, 0):.0e} → {_left(e, 1):.0e}")
-    steps = _each(whole, CONTEXT, lambda e: f"{e.gradients[1].encoder.steps:.0%}")
+    kept = _each(whole, CONTEXT, lambda e: f"{_left(e, 0):.2g} → {_left(e, 1):.2g}")
+    steps = _each(
+        whole, CONTEXT, lambda e: " → ".join(f"{g.encoder.steps:.0%}" for g in e.gradients)
+    )
     text = (
         f"left of the encoder's gradient {FAR} tokens back, median sentence, untrained → trained: "
         f"{kept}. Steps that a gradient reaches at all (Pascanu et al. 2013): {steps}"

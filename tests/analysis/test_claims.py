@@ -76,7 +76,7 @@ def test_seeds_must_agree() -> None:
 
     agreed = judge([*rungs(1, 0.01), *rungs(2, 0.02)])[0]
     assert (agreed.verdict, agreed.seeds) == ("reproduced", (1, 2))
-    assert "rnn 1e-02 → 1e-02 / 2e-02 → 2e-02" in agreed.measured
+    assert "rnn 0.01 → 0.01 / 0.02 → 0.02" in agreed.measured
     mixed = judge([*rungs(1, 0.01), *rungs(2, 0.4)])[0]
     assert mixed.verdict == "not decided here"
     assert mixed.measured.endswith("the rule holds for seed 1 alone")
