@@ -189,6 +189,6 @@ def test_selftest_shows_a_row_a_check(call: Call, model: Path, tmp_path: Path) -
     assert (done.code == 1) == ("BROKEN" in done.out)
     listed = call("selftest", model, lines, "--json").out
     records = [json.loads(line) for line in listed.splitlines()]
-    assert [set(record) for record in records] == [{"name", "passed", "told"}] * 6
+    assert [set(record) for record in records] == [{"name", "passed", "told"}] * 7
     lines.write_text("\n \n", encoding="utf-8")
     assert call("selftest", model, lines).code == 2
