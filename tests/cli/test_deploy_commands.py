@@ -49,6 +49,18 @@ def test_output_is_the_same_for_any_workers_and_batch(
         assert call("translate", model, source, *flags).out == plain
 
 
+def test_model_that_cannot_be_compiled_translates_all_the_same(
+    call: Call, model: Path, source: Path
+) -> None:
+    plain = call("translate", model, source)
+    done = call("translate", model, source, "--compile")
+    assert (done.code, done.out) == (0, plain.out)
+    note = "note: translating without compiled functions: "
+    assert [line for line in done.err.splitlines() if line.startswith(note)]
+    assert note not in plain.err
+    assert note not in call("translate", model, source, "--compile", "--quiet").err
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_every_precision_gives_every_line_a_line(
     call: Call, model: Path, source: Path, precision: str
