@@ -103,6 +103,7 @@ class CompiledTransformer(Seq2Seq):
         assert isinstance(state, CompiledState)
         assert isinstance(memory, CompiledMemory)
         batch, beam, capacity = state.ancestry.shape
+        assert state.length < capacity, "the state has room for no further step"
         longest, cached = memory.keys[0].size(2), state.cache.size(1)
         tokens = tokens.contiguous()
         logits = torch.empty(batch, beam, self._packed.shape.output.outputs)

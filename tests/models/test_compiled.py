@@ -137,6 +137,28 @@ def test_compiled_model_reads_sources_of_any_length() -> None:
     torch.testing.assert_close(found.values, wanted.values, rtol=1e-5, atol=2e-5)
 
 
+@torch.no_grad()
+def test_row_without_a_token_spoils_no_other() -> None:
+    _, fast = pair("pre-norm", "int8")
+    source = sources()
+    wanted = next(steps(fast, source))
+    source[1] = PAD
+    found = next(steps(fast, source))
+    assert torch.equal(found[[0, 2, 3, 4, 5, 6]], wanted[[0, 2, 3, 4, 5, 6]])
+    assert found.isfinite().all()
+
+
+@torch.no_grad()
+def test_state_takes_no_more_steps_than_it_has_room_for() -> None:
+    _, fast = pair("pre-norm", "int8")
+    memory = fast.encode(sources())
+    state = fast.start(memory, 1, 1)
+    tokens = torch.full((7, 1), 5)
+    fast.step(tokens, memory, state)
+    with pytest.raises(AssertionError, match="no further step"):
+        fast.step(tokens, memory, state)
+
+
 def test_models_that_the_functions_are_not_made_for_are_named() -> None:
     section = TransformerSection(
         kind="transformer", width=24, heads=2, feed_forward=32, encoder_layers=1, decoder_layers=1

@@ -54,10 +54,14 @@ inline void soften(float* scores, int64_t count) {
     for (int64_t at = 0; at < padded; at += LANES) store(scores + at, load(scores + at) / sum);
 }
 
-// The heads of one query over the rows that it sees, to out [H x Dh].
+// The heads of one query over the rows that it sees, to out [H x Dh]; of nothing, zeros.
 inline void attend(const float* query, Seen seen, int64_t heads, int64_t head_width, float* out) {
     static thread_local Buffer<float> room;
     int64_t width = heads * head_width, padded = (seen.count + LANES - 1) / LANES * LANES;
+    if (!seen.count) {
+        std::memset(out, 0, width * sizeof(float));
+        return;
+    }
     float* weights = room.of(heads * padded);
     float scale = 1.0f / std::sqrt(float(head_width));
     for (int64_t at = 0; at < seen.count; at++) {
