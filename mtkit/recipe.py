@@ -84,7 +84,7 @@ class TokenizerSection(Section):
         description="BPE-dropout probability (bpe), subword-regularisation alpha (unigram); 0: off",
     )
     sample_lines: int = Field(
-        2_000_000, ge=1, description="most lines a side that the tokenizer is trained on"
+        1_000_000, ge=1, description="most lines a side that the tokenizer is trained on"
     )
 
 
