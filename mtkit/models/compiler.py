@@ -22,6 +22,8 @@ from mtkit.cache_folder import cache_folder
 _SOURCES = sorted(Path(__file__).parent.glob("kernels/*.[ch]*"))
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-Wno-psabi")
 _SECONDS = 300
+# Lines that tell of a CPU what it can do, of x86 and of ARM.
+_CPU = ("flags", "model name", "Features", "CPU implementer", "CPU part")
 
 
 class NotCompiledError(Exception):
@@ -36,6 +38,8 @@ def kernels() -> ctypes.CDLL:
     try:
         if not library.exists():
             _compile(compiler, library)
+        elif library.stat().st_uid not in (os.getuid(), 0):
+            raise NotCompiledError(f"{library} was made by another user (export MTKIT_CACHE=...)")
         loaded = ctypes.CDLL(str(library))
     except OSError as error:
         raise NotCompiledError(f"{library} cannot be made or loaded ({error})") from None
@@ -72,7 +76,7 @@ def _fingerprint(compiler: str) -> str:
     cpu = Path("/proc/cpuinfo")
     if cpu.exists():
         lines = cpu.read_text(encoding="utf-8", errors="replace").splitlines()
-        parts += sorted({line for line in lines if line.startswith(("flags", "model name"))})
+        parts += sorted({line for line in lines if line.startswith(_CPU)})
     parts += [path.read_text(encoding="utf-8") for path in _SOURCES]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 

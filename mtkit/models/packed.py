@@ -4,6 +4,7 @@ The records here are those of kernels/matrix.h, attention.h and transformer.cpp,
 """
 
 import ctypes
+import threading
 from collections.abc import Sequence
 from typing import cast
 
@@ -77,6 +78,7 @@ class Packed:
             )
         self._held: list[object] = []
         self._positions = torch.empty(0, section.width)
+        self._growing = threading.Lock()
         weight, bias = model.output_layer()
         output = vars(model).get("project")
         encoder = [self._layer(layer) for layer in cast("list[EncoderLayer]", list(model.encoder))]
@@ -103,10 +105,14 @@ class Packed:
         self._positioned = section.positions
 
     def make_positions(self, length: int) -> None:
-        """Let the table of positions be at least so long."""
-        if self._positioned and length > len(self._positions):
-            self._positions = sinusoids(2 * length, self.shape.width).float()
-            self.shape.positions = self._positions.data_ptr()
+        """Let the table of positions be at least so long.
+
+        Shorter ones are held as well: another thread may be in a function that reads one.
+        """
+        with self._growing:
+            if self._positioned and length > len(self._positions):
+                self._positions = sinusoids(2 * length, self.shape.width).float()
+                self.shape.positions = self._address(self._positions)
 
     def _cross_layer(self, layer: DecoderLayer) -> CrossLayer:
         cross = layer.cross_attention

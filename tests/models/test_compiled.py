@@ -1,5 +1,6 @@
 """Compiled functions: what they compute is what the model computes, alone or in a batch."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -229,3 +230,41 @@ def test_functions_are_compiled_once_for_all_processes(
     again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert again.stdout.strip() == str(library)
     assert library.stat().st_mtime_ns == made
+
+
+@torch.no_grad()
+def test_what_is_no_number_is_none_in_integers_either() -> None:
+    plain, fast = pair("pre-norm", "int8")
+    source = sources()
+    source[source == WORDS - 1] = 4
+    source[2, 0] = WORDS - 1
+    plain.source_embedding.weight[WORDS - 1, 3] = torch.nan
+    logits = next(steps(fast, source))
+    assert logits[2].isnan().all()
+    assert logits[[0, 1, 3, 4, 5, 6]].isfinite().all()
+
+
+def test_table_that_another_thread_may_be_reading_is_kept() -> None:
+    _, fast = pair("pre-norm", "float32")
+    fast._packed.make_positions(10)
+    shorter = fast._packed.shape.positions
+    fast._packed.make_positions(100)
+    assert fast._packed.shape.positions != shorter
+    held = [each for each in fast._packed._held if isinstance(each, Tensor)]
+    assert shorter in [tensor.data_ptr() for tensor in held]
+
+
+@pytest.mark.usefixtures("no_library")
+def test_functions_of_another_user_are_not_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MTKIT_CACHE", str(tmp_path))
+    library = tmp_path / "kernels" / f"{compiler._fingerprint(compiler._compiler())}.so"
+    library.parent.mkdir()
+    library.touch()
+    if os.getuid() == 0:
+        os.chown(library, 1, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: library.stat().st_uid + 1)
+    with pytest.raises(NotCompiledError, match=r"made by another user \(export MTKIT_CACHE"):
+        compiler.kernels()

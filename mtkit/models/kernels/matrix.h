@@ -84,7 +84,8 @@ struct Rows {
     const int32_t* excess = nullptr;  // what the 128 in each weight has added to the sums
 };
 
-// Rows [count, M] as integers: round(x / scale), scale = max |x| / 127.
+// Rows [count, M] as integers: round(x / scale), scale = max |x| / 127. No integer stands for what is
+// no number, so then the scale is none either.
 inline Rows<Int8> rounded(const float* x, int64_t count, int64_t width) {
     static thread_local Buffer<int8_t> number_room;
     static thread_local Buffer<float> scale_room;
@@ -93,9 +94,12 @@ inline Rows<Int8> rounded(const float* x, int64_t count, int64_t width) {
     float* scales = scale_room.of(count);
     int32_t* excess = excess_room.of(count);
     for (int64_t row = 0; row < count; row++, x += width) {
-        floats most{};
-        for (int64_t i = 0; i < width; i += LANES) most = larger(magnitude(load(x + i)), most);
-        float scale = std::max(largest_of(most), 1e-30f) / 127.0f;
+        floats most{}, zeros{};
+        for (int64_t i = 0; i < width; i += LANES) {
+            most = larger(magnitude(load(x + i)), most);
+            zeros += load(x + i) * 0.0f;
+        }
+        float scale = std::max(largest_of(most), 1e-30f) / 127.0f + sum_of(zeros);
         ints sum{};
         for (int64_t i = 0; i < width; i += LANES) {
             ints whole = (ints)(load(x + i) / scale + WHOLE) - WHOLE_BITS;
