@@ -267,7 +267,11 @@ class Translator:
             return map(self._search_batch, given)
         if self._pool is None:
             self._pool = Workers(self._search_batch, self.workers)
-        return self._pool.map(given)
+        try:
+            return self._pool.map(given)
+        except BaseException:  # some are still at work: what they send would answer the next call
+            self.close()
+            raise
 
     def _search_batch(self, batch: Batch) -> list[list[Hypothesis]]:
         options, sentences, demands = batch

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,28 @@ def test_processors_are_shared_among_what_torchrun_started(
     assert processors() >= 1
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4096")
     assert processors() == 1
+
+
+def test_call_that_failed_leaves_nothing_to_the_next(
+    model: Seq2Seq,  # noqa: F811
+    tokenizer: Tokenizer,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = list(fuzzed(60, seed=9))
+    translator = Translator(model, tokenizer, tokenizer, FAST, max_source_length=24, max_tokens=99)
+    alone = translator.translate(lines)
+    search = translator._search_batch
+
+    def with_a_fault(batch: Batch) -> list[list[Hypothesis]]:
+        if batch[0] != FAST:
+            raise UsageError("what nobody likes")
+        return search(batch)
+
+    monkeypatch.setattr(translator, "_search_batch", with_a_fault)
+    translator.workers = 2
+    translator.options = replace(FAST, length_penalty=0.5)
+    with pytest.raises(UsageError, match="nobody likes"):
+        translator.translate(lines)
+    translator.options = FAST
+    assert translator.translate(lines) == alone
+    translator.close()
