@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,8 @@ def prepare(
     count = workers or processors()
 
     def fill(work: Path) -> None:
+        for left in work.glob(".*"):  # half a store, of one that was killed
+            shutil.rmtree(left, ignore_errors=True)
         binariser = Binariser(data, recipe.tokenizer, work, tell, count)
         began, anew = time.monotonic(), not binariser.spooled.exists()
         made = binariser.run(train, valid, tokenizers)
@@ -250,13 +252,12 @@ def _cannot_keep(folder: Path, error: OSError) -> DataError:
 def _remove_abandoned(cache: Path, own: Path) -> None:
     """Remove what preparations that were killed long ago have left."""
     for left in cache.glob(f".*{_UNFINISHED}"):
-        if left == own or time.time() - left.stat().st_mtime < _STALE:
-            continue
-        handle = os.open(left, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left, ignore_errors=True)
-        except BlockingIOError:
-            pass  # a very long one
-        finally:
-            os.close(handle)
+        with suppress(OSError):  # gone meanwhile, of another user, or a very long one
+            if left == own or time.time() - left.stat().st_mtime < _STALE:
+                continue
+            handle = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(handle)

@@ -24,6 +24,7 @@ from mtkit.symbols import EOS
 FORMAT = 1
 _SIDES = ("source", "target")
 _CHUNK = 50_000
+_SPARSE = 16  # bytes that may be read for one that is wanted
 
 Ids = Sequence[int]
 Indices = Iterable[int] | NDArray[np.int64]
@@ -44,11 +45,13 @@ class Texts:
         return self.data[start:end].tobytes().decode()
 
     def take(self, rows: NDArray[np.int64]) -> list[str]:
-        """The texts at ascending rows, read in one piece: meant for rows that lie close."""
+        """The texts at ascending rows, read in one piece unless they lie far apart."""
         if not len(rows):
             return []
         starts, ends = self.places[rows], self.places[rows + 1]
         first = starts[0]
+        if ends[-1] - first > _SPARSE * max(int((ends - starts).sum()), 1 << 16):
+            return [self[row] for row in rows.tolist()]
         data = self.data[first : ends[-1]].tobytes()
         cuts = zip((starts - first).tolist(), (ends - first).tolist(), strict=True)
         return [data[start:end].decode() for start, end in cuts]

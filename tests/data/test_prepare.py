@@ -5,6 +5,7 @@ import fcntl
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -385,13 +386,26 @@ def test_what_was_abandoned_goes_and_what_is_in_use_stays(corpus: str, cache: Pa
     for name in (".long-dead.part", ".long-working.part", ".new.part"):
         (cache / name / "spool").mkdir(parents=True)
         os.utime(cache / name, (ago, ago) if "long" in name else None)
+    (cache / ".vanished.part").symlink_to("nowhere")  # it can be listed, but not looked at
     handle = os.open(cache / ".long-working.part", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     try:
         prepare(recipe(corpus), cache=cache)
     finally:
         os.close(handle)
-    assert {path.name for path in cache.glob(".*")} == {".long-working.part", ".new.part"}
+    left = {".long-working.part", ".new.part", ".vanished.part"}
+    assert {path.name for path in cache.glob(".*")} == left
+
+
+def test_half_a_store_of_a_killed_preparation_is_not_kept(corpus: str, cache: Path) -> None:
+    folder = prepare(recipe(corpus), cache=cache).train.folder.parent
+    aside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(folder)
+    (aside / ".train.0123").mkdir(parents=True)
+    (aside / ".train.0123" / "source.ids").write_bytes(bytes(1000))
+    prepare(recipe(corpus), cache=cache)
+    assert not aside.exists()
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 
 def test_failed_preparation_leaves_nothing(corpus: str, cache: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtkit.data.store import Store, StoreWriter
+from mtkit.data.store import Store, StoreWriter, TextWriter, read_texts
 from mtkit.errors import DataError
 from mtkit.symbols import EOS
 
@@ -131,3 +131,16 @@ def test_store_can_be_moved(tmp_path: Path) -> None:
     Store.write(tmp_path / "here", PAIRS, (65_536, 100))
     shutil.move(tmp_path / "here", tmp_path / "there")
     assert Store.open(tmp_path / "there").target[2].tolist() == [4, 4, 4, 4, EOS]
+
+
+def test_texts_far_apart_take_no_memory_for_what_lies_between(tmp_path: Path) -> None:
+    writer = TextWriter(tmp_path / "side")
+    writer.add([f"{number} {'x' * 10_000}" for number in range(1000)])
+    writer.close()
+    texts = read_texts(tmp_path / "side")
+    tracemalloc.start()
+    found = texts.take(np.array([0, 999]))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [text.split()[0] for text in found] == ["0", "999"]
+    assert peak < 1_000_000
