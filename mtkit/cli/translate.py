@@ -161,7 +161,7 @@ def translate(
     with ExitStack() as stack:
         lines = None
         if resume or share.world > 1:
-            sinks, lines = parts(models, paths, [output, report], call, share, keep=resume)
+            sinks, lines = parts(models, files or [], [output, report], call, share, keep=resume)
         else:
             sinks = [Sink(output), *([Sink(report)] if report else [])]
         for sink in sinks:
@@ -214,7 +214,7 @@ def parts(
     """
     named = [path for path in outputs if path is not None]
     n_best, whole = call[0], call[-1]
-    if outputs[0] is None or not files:
+    if outputs[0] is None or not files or not all(path.is_file() for path in files):
         raise UsageError(
             "only files can be shared among processes, or resumed: input and --output",
             "mtkit translate MODEL in.txt -o out.txt",

@@ -130,3 +130,17 @@ def test_two_processes_go_on_where_one_was_killed(call: Call, model: Path, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".stdin") == [
         "in.txt", "out.txt", "report.jsonl",
     ]  # fmt: skip
+
+
+def test_what_can_be_read_only_once_is_not_shared_or_resumed(
+    call: Call, model: Path, tmp_path: Path
+) -> None:
+    source, target, pipe = tmp_path / "in.txt", tmp_path / "out.txt", tmp_path / "pipe"
+    source.write_text("the cat saw a dog\n", encoding="utf-8")
+    os.mkfifo(pipe)
+    for files in ([source, "-"], [pipe]):
+        command = ["translate", model, *files, "-o", target, "--resume", "--beam", 1]
+        found = call(*command, stdin_bytes=b"the dog saw a cat\n")
+        assert found.code == 2
+        assert "only files can be shared among processes, or resumed" in found.err
+        assert not target.exists()
