@@ -89,6 +89,9 @@ class CompiledTransformer(Seq2Seq):
         (batch, longest), section = source.shape, self.plain.section
         memory = torch.zeros(batch, section.decoder_layers, longest, 2 * section.width)
         tokens, lengths = source[there], there.sum(1)
+        words = self.plain.source_embedding.num_embeddings
+        known = bool(((tokens >= 0) & (tokens < words)).all())
+        assert known, f"a source id is not below {words}"  # in C++ nothing would stop it
         self._packed.make_positions(longest)
         call = _Encoding(batch, longest, *addresses((tokens, lengths, memory)))
         self.kernels.encode(ctypes.byref(self._packed.shape), ctypes.byref(call))

@@ -160,6 +160,15 @@ def test_state_takes_no_more_steps_than_it_has_room_for() -> None:
         fast.step(tokens, memory, state)
 
 
+@pytest.mark.parametrize("stranger", [WORDS, -1])
+def test_ids_without_an_embedding_are_refused(stranger: int) -> None:
+    _, fast = pair("pre-norm", "float32")
+    source = sources()
+    source[1, 1] = stranger
+    with pytest.raises(AssertionError, match=f"not below {WORDS}"):
+        fast.encode(source)
+
+
 def test_models_that_the_functions_are_not_made_for_are_named() -> None:
     section = TransformerSection(
         kind="transformer", width=24, heads=2, feed_forward=32, encoder_layers=1, decoder_layers=1
