@@ -22,12 +22,12 @@ class Notes:
     split: int = 0
     repaired: int = 0
     first_repaired: int = 0
-    lines: int = 0
+    lines: int = 0  # translated in this sitting
     began: float = field(default_factory=time.monotonic)
     _redrawn: bool = False
 
     def add(self, number: int, translation: "Translation", *, repaired: bool) -> None:
-        self.lines = number
+        self.lines += 1
         if repaired:
             self.repaired += 1
             self.first_repaired = self.first_repaired or number
@@ -46,7 +46,7 @@ class Notes:
             return
         if not is_terminal(sys.stderr):
             return
-        rate = number / max(time.monotonic() - self.began, 1e-9)
+        rate = self.lines / max(time.monotonic() - self.began, 1e-9)
         sys.stderr.write(f"\r{number:,} lines, {rate:,.0f} a second ")
         sys.stderr.flush()
         self._redrawn = True

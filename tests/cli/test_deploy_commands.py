@@ -81,7 +81,9 @@ def test_stopped_output_is_gone_on_with(
     assert target.read_text(encoding="utf-8") == whole
     target.unlink()
     _begin(call, flags, tmp_path, "kept\n" * 7 + "half a li")
-    assert call(*flags).code == 0
+    done = call(*flags)
+    assert done.code == 0
+    assert f"\n{whole.count(chr(10)) - 7} lines in" in f"\n{done.err}"  # of this sitting
     assert target.read_text(encoding="utf-8").split("\n")[:7] == ["kept"] * 7
     assert target.read_text(encoding="utf-8").split("\n")[7:] == whole.split("\n")[7:]
     assert [path.name for path in tmp_path.glob(".out*")] == []
