@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -85,10 +86,12 @@ def read_lines(path: Path, report: Report | None = None) -> Iterator[str]:
 
 
 def require_file(path: Path) -> None:
-    """Raise a `DataError` with the nearest existing name where there is no such file."""
+    """Raise a `DataError` where a file cannot be read, with the nearest name if it is missing."""
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a file")
     if path.exists():
+        if not os.access(path, os.R_OK):
+            raise DataError(f"{path} cannot be read: it is not allowed", f"chmod u+r {path}")
         return
     twin = path.with_suffix("") if path.suffix == ".gz" else path.with_name(path.name + ".gz")
     if twin.is_file():

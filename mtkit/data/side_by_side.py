@@ -37,7 +37,7 @@ def in_order(task: Callable[[int], Result], count: int, workers: int) -> Iterato
     when this process does, however it ends. Raises what a task raises, and DataError when a fork
     has died.
     """
-    if workers < 2:
+    if workers < 2 or not can_fork():
         yield from map(task, range(count))
         return
     before = set(multiprocessing.active_children())

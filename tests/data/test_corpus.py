@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -488,3 +489,17 @@ def test_real_corpora_have_the_counts_their_readme_states(
     assert sum(1 for _ in corpus) == count
     assert corpus.report == Report(read=count)
     assert corpus.languages == languages
+
+
+def test_file_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for side in ("de", "en"):
+        (tmp_path / f"train.{side}").write_text("a\n", encoding="utf-8")
+    closed = tmp_path / "train.en"
+    closed.chmod(0)
+    allowed = os.access  # root may read everything
+    monkeypatch.setattr(os, "access", lambda path, mode: path != closed and allowed(path, mode))
+    with pytest.raises(DataError, match=r"train\.en cannot be read: it is not allowed") as caught:
+        open_corpora([f"{tmp_path / 'train'}.{{de,en}}"]).fingerprint()
+    assert caught.value.hint == f"chmod u+r {closed}"

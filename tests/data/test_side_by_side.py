@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -100,3 +101,8 @@ def test_forks_end_with_a_process_that_is_killed(tmp_path: Path) -> None:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert gone(pids)
+
+
+def test_nothing_is_forked_where_forks_are_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert list(in_order(lambda number: os.getpid(), 3, 2)) == [os.getpid()] * 3
