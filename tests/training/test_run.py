@@ -172,7 +172,7 @@ def test_first_signal_saves_and_a_second_ends_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
-    recipe = Recipe.parse(RECIPE)
+    recipe, before = Recipe.parse(RECIPE), signal.getsignal(signal.SIGINT)
     for times in (1, 2):
 
         def press(event: Event, times: int = times) -> None:
@@ -188,7 +188,7 @@ def test_first_signal_saves_and_a_second_ends_at_once(
                 train(recipe, run, listeners=[press])
         saved = (run / "checkpoints" / "000000005").is_dir()
         assert saved == (times == 1)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_run_stopped_in_a_validation_ends_in_the_same_mean(

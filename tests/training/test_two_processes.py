@@ -84,12 +84,10 @@ def test_two_processes_equal_one_with_accumulation(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["adam", "muon"])
-def test_sharded_run_has_the_losses_of_copies_and_is_gone_on_with_by_one(
-    tmp_path: Path, kind: str
-) -> None:
-    recipe = Recipe.parse(RECIPE).changed([f"training.optimizer.kind={kind}", "validation.every=4"])
-    recipe = recipe.changed(["training.updates=12"])
+def test_sharded_run_has_the_losses_of_copies_and_is_gone_on_with_by_one(tmp_path: Path) -> None:
+    # By Muon, whose update needs whole matrices; everything else goes by AdamW.
+    changes = ["training.optimizer.kind=muon", "validation.every=4", "training.updates=12"]
+    recipe = Recipe.parse(RECIPE).changed(changes)
     copies = two(recipe, tmp_path / "copies")
     sharded = two(recipe.changed(["training.shard=true"]), tmp_path / "sharded")
     assert losses(sharded) == pytest.approx(losses(copies), rel=1e-3)
