@@ -75,7 +75,7 @@ def save(
         "vocabulary": {"source": source_tokenizer.size, "target": target_tokenizer.size},
         "tokenizers": {name: spm.fingerprint for name, spm in tokenizers.items()},
     }
-    weights = {name: tensor.detach().contiguous() for name, tensor in _stored(model).items()}
+    weights = {name: tensor.contiguous() for name, tensor in weights_of(model).items()}
     card_text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
     writers: dict[str, Callable[[Path], object]] = {
         **{name: spm.save for name, spm in tokenizers.items()},
@@ -187,6 +187,11 @@ def _mean(tensors: list[Tensor]) -> Tensor:
     for tensor in tensors:
         total += tensor
     return (total / len(tensors)).to(tensors[0].dtype)
+
+
+def weights_of(model: Seq2Seq) -> dict[str, Tensor]:
+    """The parameters and stored buffers by name, shared ones once; in the model's own memory."""
+    return {name: tensor.detach() for name, tensor in _stored(model).items()}
 
 
 def _stored(model: Seq2Seq) -> dict[str, Tensor]:

@@ -4,7 +4,8 @@ import os
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,29 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real corpora are not at {folder} (set MTKIT_TEST_DATA to their folder)")
     return folder
+
+
+Python = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Python:
+    """Runs Python in a process of its own, with one thread, to an end that must be a good one."""
+    cache = str(tmp_path_factory.getbasetemp() / "mtkit-cache")
+
+    def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MTKIT_CACHE": cache},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    return run
 
 
 @pytest.fixture

@@ -81,8 +81,8 @@ class CompiledTransformer(Seq2Seq):
         """Raises NotCompiledError for a model or a machine that the functions are not made for."""
         super().__init__()
         self.plain = model
+        self._packed = Packed(model)  # first: what it refuses needs no compiler
         self.kernels: ctypes.CDLL = kernels()
-        self._packed = Packed(model)
 
     def encode(self, source: Tensor) -> CompiledMemory:
         there = source != PAD

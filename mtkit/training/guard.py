@@ -45,7 +45,8 @@ class Guard:
         good = norm.isfinite()
         told = type(self.optimizer) in (torch.optim.Adam, torch.optim.AdamW) and not self.sharded
         if self.device.type == "cuda" and told:
-            # As torch's own scaler of gradients does: the kernel itself leaves the weights alone.
+            # As torch's own scaler of gradients does: the kernel itself leaves the weights alone
+            # where it finds these attributes, which the optimizers' types do not declare.
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
             self.optimizer.found_inf = (~good).float()  # type: ignore[attr-defined]
             self.optimizer.step()

@@ -48,7 +48,7 @@ from mtkit.training.log import Log
 from mtkit.training.optimizer import Schedule
 from mtkit.training.sharding import check_shardable, fill
 from mtkit.training.start import Parent
-from mtkit.training.trainer import Trainer, merit, weights_of
+from mtkit.training.trainer import Trainer, merit
 from mtkit.training.vectors import start_from_vectors
 
 _MAKE_ROOM = "make room there and run the same command again; the last checkpoint is intact"
@@ -454,7 +454,7 @@ class Run:
 
 def load_weights(model: Seq2Seq, weights: dict[str, Tensor]) -> None:
     """Copy saved weights into a model; shared parameters are stored once. Raises ModelError."""
-    own = weights_of(model)
+    own = model_dir.weights_of(model)
     strange = sorted(own.keys() ^ weights.keys())
     strange += [name for name in own if name in weights and own[name].shape != weights[name].shape]
     if strange:

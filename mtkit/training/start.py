@@ -10,7 +10,6 @@ from mtkit import model_dir
 from mtkit.data.tokenizer import Tokenizer
 from mtkit.errors import ModelError
 from mtkit.recipe import ModelSection, Recipe, TokenizerSection
-from mtkit.training.trainer import weights_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Parent:
             loaded.recipe.model,
             loaded.recipe.tokenizer,
             (loaded.source_tokenizer, loaded.target_tokenizer),
-            weights_of(loaded.model),
+            model_dir.weights_of(loaded.model),
         )
 
     def adopt(self, recipe: Recipe) -> Recipe:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtkit.data.batches import Batch
 from mtkit.errors import TrainingError
+from mtkit.model_dir import weights_of
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import TrainingSection, ValidationSection
 from mtkit.training.checkpoint import Checkpoints, Progress, state_of
@@ -475,17 +476,6 @@ class Trainer:
 def merit(metric: str, scores: Mapping[str, float]) -> tuple[float, float]:
     """What makes one model better than another: the metric, ties by loss."""
     return (-scores["loss"] if metric == "loss" else scores[metric], -scores["loss"])
-
-
-def weights_of(model: Seq2Seq) -> dict[str, Tensor]:
-    """The parameters and stored buffers by name, shared ones once."""
-    seen: set[int] = set()
-    weights = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            weights[name] = tensor.detach()
-    return weights
 
 
 def choose_precision(asked: str, device: torch.device) -> str:

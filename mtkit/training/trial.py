@@ -19,11 +19,12 @@ from torch import Tensor
 
 from mtkit.data.batches import Batch
 from mtkit.errors import TrainingError, UsageError
+from mtkit.model_dir import weights_of
 from mtkit.recipe import Recipe
 from mtkit.training.distributed import World
 from mtkit.training.events import Listener
 from mtkit.training.run import Run
-from mtkit.training.trainer import Trainer, weights_of
+from mtkit.training.trainer import Trainer
 
 MEASURED = 20  # updates that a plan is measured over
 _WARM = 3  # before them

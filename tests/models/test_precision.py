@@ -6,7 +6,7 @@ from torch import nn
 
 from mtkit.errors import UsageError
 from mtkit.models import precision
-from mtkit.models.cells import advance, project_inputs, recurrent_layer
+from mtkit.models.cells import Cell, advance, project_inputs, recurrent_layer
 from mtkit.models.precision import Int8Linear, in_eight_bits
 from tests.laws.kinds import KINDS, tiny_model
 
@@ -70,8 +70,8 @@ def test_every_model_computes_in_int8_nearly_what_it_computes_in_float32(kind: s
 
 @torch.no_grad()
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_recurrent_layers_step_by_integers(cell: str) -> None:
-    layer = recurrent_layer(cell, 16, 32)  # type: ignore[arg-type]
+def test_recurrent_layers_step_by_integers(cell: Cell) -> None:
+    layer = recurrent_layer(cell, 16, 32)
     model = nn.Module()
     model.layers = nn.ModuleList([layer])
     inputs, hidden = torch.randn(5, 16), torch.randn(5, 32)

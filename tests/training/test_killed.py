@@ -1,13 +1,12 @@
 """A training process that is killed again and again ends as one that was left alone."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from test_run import RECIPE, same_bits, weights
+
+from tests.conftest import Python
 
 KILLS = 25
 # Imports once; each sitting is a fork of this process, killed after its share of the time.
@@ -54,9 +53,7 @@ print(json.dumps([killed, status]))
 
 
 @pytest.mark.slow
-def test_run_killed_at_25_moments_equals_one_that_was_not(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_run_killed_at_25_moments_equals_one_that_was_not(tmp_path: Path, python: Python) -> None:
     text = (
         RECIPE.replace("updates = 24", "updates = 120\naccumulation = 2\nkeep = 2")
         .replace("every = 8", "every = 20\nsentences = 5")
@@ -67,19 +64,7 @@ def test_run_killed_at_25_moments_equals_one_that_was_not(
         folder = tmp_path / name
         folder.mkdir()
         (folder / "recipe.toml").write_text(text)
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(folder), str(kills)],
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "MTKIT_CACHE": str(tmp_path_factory.getbasetemp() / "mtkit-cache"),
-            },
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        done = python("-c", PROGRAM, folder, kills)
         ends[name] = json.loads(done.stdout.strip().split("\n")[-1])
     assert ends == {"whole": [0, 0], "killed": [KILLS, 0]}
     whole, killed = (losses(tmp_path / name / "losses.jsonl") for name in ("whole", "killed"))

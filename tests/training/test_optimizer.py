@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from mtkit.errors import RecipeError
+from mtkit.model_dir import weights_of
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import OptimizerSection, ScheduleSection, TransformerSection
 from mtkit.training.checkpoint import Checkpoints, Progress, restore_optimizer, state_of
 from mtkit.training.muon import orthogonal
 from mtkit.training.optimizer import Position, Schedule, make_optimizer
-from mtkit.training.trainer import weights_of
 
 
 def rates(section: ScheduleSection, updates: range, **schedule: float) -> list[float]:

@@ -1,12 +1,11 @@
 """Processes that `torchrun` starts: when one dies all end, start again and go on exactly."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from test_run import RECIPE, same_bits, weights
+
+from tests.conftest import Python
 
 # The leader kills the other process when update 10 is told, in the first sitting only.
 PROGRAM = """
@@ -29,7 +28,7 @@ train(Recipe.load(folder / "recipe.toml"), folder / "run", device="cpu", listene
 @pytest.mark.slow
 @pytest.mark.parametrize("shard", ["false", "true"])
 def test_run_whose_process_was_killed_is_restarted_and_ends_the_same(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, shard: str
+    tmp_path: Path, python: Python, shard: str
 ) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     errors = {}
@@ -40,21 +39,8 @@ def test_run_whose_process_was_killed_is_restarted_and_ends_the_same(
             RECIPE.replace("updates =", f"shard = {shard}\nupdates =")
         )
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        command = [*launcher, "--max-restarts=1", str(tmp_path / "program.py"), str(folder), name]
-        done = subprocess.run(
-            [sys.executable, *command],
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "MTKIT_CACHE": str(tmp_path_factory.getbasetemp() / "mtkit-cache"),
-            },
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        errors[name] = done.stderr
+        program = tmp_path / "program.py"
+        errors[name] = python(*launcher, "--max-restarts=1", program, folder, name).stderr
     assert "exitcode: -9" in errors["deadly"]
     assert "ended, because another process has ended" in errors["deadly"]
     starts = (tmp_path / "deadly" / "run" / "log.jsonl").read_text().count('"event": "started"')

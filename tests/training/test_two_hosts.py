@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from test_run import RECIPE, same_bits, weights
 
+from tests.conftest import Python
+
 PROGRAM = """
 import sys, time
 from pathlib import Path
@@ -90,7 +92,7 @@ def start(host: str, number: int, folder: Path, cache: Path) -> subprocess.Popen
 
 @pytest.mark.slow
 def test_run_of_two_hosts_of_which_one_is_cut_off_goes_on_to_the_same_bits(
-    hosts: list[str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    hosts: list[str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, python: Python
 ) -> None:
     cache = tmp_path_factory.getbasetemp() / "mtkit-cache"
     (tmp_path / "program.py").write_text(PROGRAM)
@@ -124,13 +126,7 @@ def test_run_of_two_hosts_of_which_one_is_cut_off_goes_on_to_the_same_bits(
     assert log.count('"resumed_at": null') == 1
 
     command = ["--standalone", "--nproc-per-node=2", str(tmp_path / "program.py")]
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *command, str(tmp_path), "whole"],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MTKIT_CACHE": str(cache)},
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
+    python("-m", "torch.distributed.run", *command, tmp_path, "whole")
     assert same_bits(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
 
