@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from mtkit.data.lines import Report, digest, read_lines, require_file
 from mtkit.errors import DataError
@@ -102,15 +102,26 @@ def _text(value: object, report: Report, place: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class JsonLines:
-    """One JSON object a line; the first one decides where the two sides stand."""
+class TableFile:
+    """A file of rows, two columns of which are the two sides."""
 
     name: str
     path: Path
     columns: Columns
 
+    @property
+    def languages(self) -> tuple[str | None, str | None]:
+        return self.columns.languages
+
+    def fingerprint(self) -> str:
+        return f"{digest(self.path)} {self.columns}"
+
+
+class JsonLines(TableFile):
+    """One JSON object a line; the first one decides where the two sides stand."""
+
     @classmethod
-    def named(cls, name: str, path: Path, named: tuple[str, str] | None) -> "JsonLines":
+    def named(cls, name: str, path: Path, named: tuple[str, str] | None) -> Self:
         for number, line in enumerate(read_lines(path), start=1):
             if line.strip():
                 row = _json_object(path, number, line)
@@ -119,10 +130,6 @@ class JsonLines:
                 nested = list(inner) if isinstance(inner, dict) else []
                 return cls(name, path, choose_columns(name, texts, nested, named))
         raise DataError(f"{path} holds no row")
-
-    @property
-    def languages(self) -> tuple[str | None, str | None]:
-        return self.columns.languages
 
     def read(self, report: Report) -> Iterator[tuple[str, str]]:
         """Every row; a blank line is a row with both sides empty."""
@@ -147,9 +154,6 @@ class JsonLines:
                 raise DataError(f"{place} half of a surrogate pair is not a character")
             yield source, target
 
-    def fingerprint(self) -> str:
-        return f"{digest(self.path)} {self.columns}"
-
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
@@ -167,16 +171,11 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, object]:
     return row
 
 
-@dataclass(frozen=True, slots=True)
-class Parquet:
+class Parquet(TableFile):
     """One Parquet file, read a batch of rows at a time."""
 
-    name: str
-    path: Path
-    columns: Columns
-
     @classmethod
-    def named(cls, name: str, path: Path, named: tuple[str, str] | None) -> "Parquet":
+    def named(cls, name: str, path: Path, named: tuple[str, str] | None) -> Self:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -186,10 +185,6 @@ class Parquet:
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} is not a Parquet file: {first_line(str(error))}") from error
         return cls(name, path, choose_columns(name, *text_fields(schema), named))
-
-    @property
-    def languages(self) -> tuple[str | None, str | None]:
-        return self.columns.languages
 
     def read(self, report: Report) -> Iterator[tuple[str, str]]:
         import pyarrow as pa
@@ -204,9 +199,6 @@ class Parquet:
                 yield from table_rows(batches, self.columns, str(self.path), report)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{self.path} cannot be read: {first_line(str(error))}") from error
-
-    def fingerprint(self) -> str:
-        return f"{digest(self.path)} {self.columns}"
 
 
 def text_fields(schema: "pa.Schema") -> tuple[list[str], list[str]]:
