@@ -25,10 +25,13 @@ from mtkit.recipe import DataSection, Recipe
 
 __all__ = ["Prepared", "prepare"]
 
-FORMAT = 1  # part of the key; to be raised whenever the same recipe would be prepared differently
+# Part of the key; to be raised whenever the same recipe would be prepared differently, or in other
+# parts: an unfinished preparation is gone on with.
+FORMAT = 1
 _NOTABLE_SECONDS = 10.0
 _UNFINISHED = ".part"
 _STALE = 7 * 24 * 3600.0  # seconds after which an unfinished folder was surely abandoned
+_MOST = 32  # processes, each of which takes some tens of MB: reading is slower than so many are
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def prepare(
     if (kept := _open(folder, key, languages)) is not None:
         return kept
 
-    count = workers or processors()
+    count = workers or min(processors(), _MOST)
 
     def fill(work: Path) -> None:
         for left in work.glob(".*"):  # half a store, of one that was killed

@@ -14,7 +14,6 @@ from mtkit.errors import DataError
 
 __all__ = ["can_fork", "in_order", "processors"]
 
-_MOST = 32  # each takes some tens of MB, and reading is slower than so many are
 Result = TypeVar("Result")
 
 _task: Callable[[int], object]  # of a process that was forked for it
@@ -26,8 +25,8 @@ def can_fork() -> bool:
 
 
 def processors() -> int:
-    """How many processes are worth having here: one a processor that this one may use."""
-    return min(len(os.sched_getaffinity(0)), _MOST) if can_fork() else 1
+    """How many processes this one may keep busy here; 1 where they cannot be forked safely."""
+    return len(os.sched_getaffinity(0)) if can_fork() else 1
 
 
 def in_order(task: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:

@@ -18,7 +18,7 @@ from mtkit.decoding.requests import Request, offending
 from mtkit.decoding.search import beam_search
 from mtkit.decoding.sentences import Sentence, planned
 from mtkit.decoding.translation import Codec, Translation, Writer
-from mtkit.decoding.workers import Batch, Workers, processors
+from mtkit.decoding.workers import Batch, Workers, own_processors
 from mtkit.errors import ModelError, UsageError
 from mtkit.models import precision as numbers
 from mtkit.models.ensemble import Ensemble
@@ -117,7 +117,7 @@ class Translator:
         translator.tag = first.recipe.search.tag
         translator.uncompiled = uncompiled
         if translator.device.type == "cpu" and workers is not None:
-            translator.workers = workers or processors()
+            translator.workers = workers or own_processors()
         return translator
 
     def translate(self, lines: Sequence[str | Request]) -> list[Translation]:

@@ -9,12 +9,12 @@ import gc
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 
 import torch
 
+from mtkit.data.side_by_side import processors
 from mtkit.decoding.demands import Demand
 from mtkit.decoding.hypotheses import Hypothesis
 from mtkit.decoding.options import SearchOptions
@@ -25,15 +25,9 @@ Batch = tuple[SearchOptions, list[list[int]], list[Demand] | None]
 Search = Callable[[Batch], list[list[Hypothesis]]]
 
 
-def processors() -> int:
-    """How many processes this one may keep busy; 1 where they cannot be forked safely.
-
-    Where torchrun has started several of this one here, its share of the processors.
-    """
-    if sys.platform != "linux":
-        return 1
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(len(os.sched_getaffinity(0)) // beside, 1)
+def own_processors() -> int:
+    """The processors that are this process' own: a share where torchrun has started several."""
+    return max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
 
 
 class Workers:

@@ -308,7 +308,7 @@ def main() -> None:
         return
     import mtkit
     from mtkit.decoding.export import export
-    from mtkit.decoding.workers import processors
+    from mtkit.decoding.workers import own_processors
 
     *named, corpus = arguments.names
     with TemporaryDirectory() as scratch:
@@ -334,7 +334,7 @@ def main() -> None:
                     str(Path(scratch, "exported") if engine == "ctranslate2" else folder),
                     corpus,
                     arguments.sentences,
-                    arguments.workers or processors(),
+                    arguments.workers or own_processors(),
                     SIZES[arguments.random]["tokens"] if arguments.random else arguments.forced,
                 )
                 done = subprocess.run(
