@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,8 +10,8 @@ from mtkit.decoding.options import SearchOptions
 from mtkit.decoding.requests import Request
 from mtkit.decoding.translator import Translator
 from mtkit.recipe import TransformerSection
+from tests.decoding.conftest import CORPUS
 from tests.decoding.test_selftest import saved
-from tests.decoding.test_translator import CORPUS
 
 pytestmark = pytest.mark.usefixtures("compiler")
 SECTION = TransformerSection(
@@ -54,11 +55,11 @@ def test_compiled_line_is_the_same_in_any_batch(folder: Path, precision: str) ->
     ids=str,
 )
 def test_compiled_search_finds_what_the_plain_one_finds(
-    folder: Path, options: dict[str, object]
+    folder: Path, options: dict[str, Any]
 ) -> None:
     plain, fast = (Translator.load(folder, device="cpu", compiled=way) for way in (False, True))
     for translator in (plain, fast):
-        translator.options = replace(SearchOptions(max_length_ratio=0.7), **options)  # type: ignore[arg-type]
+        translator.options = replace(SearchOptions(max_length_ratio=0.7), **options)
     for ours, theirs in zip(fast.translate(LINES), plain.translate(LINES), strict=True):
         assert ours.text == theirs.text
         assert ours.score == pytest.approx(theirs.score, abs=1e-4)

@@ -18,11 +18,10 @@ from mtkit.recipe import (
     ModelSection,
     Recipe,
     RecurrentSection,
-    TokenizerSection,
     TransformerSection,
 )
 from mtkit.symbols import BOS, EOS, PAD
-from tests.decoding.test_translator import CORPUS
+from tests.decoding.conftest import CORPUS
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="needs pip install 'mtkit[ctranslate2]'")
 
@@ -35,11 +34,6 @@ KINDS: dict[str, dict[str, object]] = {
     "post-norm, gelu, untied": {"norm": "post", "activation": "gelu", "tied_embeddings": "none"},
     "order-blind, target tied": {"positions": False, "tied_embeddings": "target"},
 }
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.train(CORPUS, TokenizerSection(vocabulary=360))
 
 
 def saved(folder: Path, section: ModelSection, tokenizer: Tokenizer) -> model_dir.LoadedModel:

@@ -1,26 +1,18 @@
 """The line contract under every way of decoding: 20,000 lines of anything, shared among them."""
 
-import json
 import random
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
-from pathlib import Path
 
 import pytest
-import torch
 
-from mtkit import model_dir
 from mtkit.data.tokenizer import Tokenizer
 from mtkit.decoding.options import SearchOptions
 from mtkit.decoding.requests import Request
 from mtkit.decoding.translator import Translator
-from mtkit.models.build import build
 from mtkit.models.ensemble import Ensemble
-from mtkit.models.seq2seq import Seq2Seq
-from mtkit.recipe import DataSection, Recipe, TokenizerSection
-from tests.cli.conftest import Call, call  # noqa: F401  the fixture
-from tests.decoding.test_translator import AWKWARD, CORPUS, LONGEST, SECTION, fuzzed
+from tests.decoding.conftest import CORPUS, LONGEST, noisy
+from tests.decoding.test_translator import AWKWARD, fuzzed
 
 BASE = SearchOptions(beam=2, max_length_ratio=0.25, max_length_offset=2)
 WAYS: dict[str, Mapping[str, object]] = {
@@ -43,21 +35,6 @@ WAYS: dict[str, Mapping[str, object]] = {
     "json-lines": {},
 }
 SHARE = 20_000 // len(WAYS)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.train(CORPUS, TokenizerSection(vocabulary=360))
-
-
-def noisy(tokenizer: Tokenizer, seed: int) -> Seq2Seq:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        built = build(SECTION, tokenizer.size, tokenizer.size)
-        with torch.no_grad():
-            for weight in built.parameters():
-                weight.add_(torch.randn_like(weight), alpha=0.3)
-    return built
 
 
 def share(way: str) -> list[str]:
@@ -100,34 +77,3 @@ def test_every_line_gets_one_line_in_order(tokenizer: Tokenizer, way: str) -> No
         assert not set(options.forbid) & set(item.text) - set(item.unmet)
     for index in range(0, SHARE, 400):  # a line alone gives what it gave in the crowd
         assert translator.translate([asked[index]])[0].text == found[index].text
-
-
-@pytest.mark.slow
-def test_every_record_gets_one_record_in_order(
-    call: Call,  # noqa: F811
-    tokenizer: Tokenizer,
-    tmp_path: Path,
-) -> None:
-    recipe = Recipe(model=SECTION, data=DataSection(max_length=LONGEST))
-    model_dir.save(tmp_path / "model", noisy(tokenizer, 1), recipe, tokenizer, tokenizer, {})
-    rng = random.Random(4)
-    rows: list[bytes] = []
-    for number, line in enumerate(islice(share("json-lines"), SHARE)):
-        asked = wish(line, rng)
-        record = {"id": number, **{k: v for k, v in vars(asked).items() if v is not None}}
-        raw = json.dumps(record, ensure_ascii=number % 2 == 0).encode("utf-8", "surrogatepass")
-        rows.append(rng.randbytes(9).replace(b"\n", b"") if number % 7 == 0 else raw)
-    done = call(
-        "translate", tmp_path / "model", "--json-lines", "--quiet", "--beam", 2,
-        "--max-length-ratio", 0.25, "--search", "max_length_offset=2",
-        stdin_bytes=b"\r\n".join(rows) + b"\n",
-    )  # fmt: skip
-    assert done.code == 0
-    written = [json.loads(line) for line in done.out.split("\n")[:-1]]
-    assert [record["line"] for record in written] == list(range(1, SHARE + 1))
-    for number, record in enumerate(written):
-        if number % 7 == 0:
-            assert "error" in record
-        else:
-            assert ("error" in record) != ("translation" in record)
-            assert "error" in record or record["id"] == number

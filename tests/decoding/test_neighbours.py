@@ -8,9 +8,9 @@ from mtkit.data.tokenizer import Tokenizer
 from mtkit.decoding.options import SearchOptions
 from mtkit.decoding.translator import Translator
 from mtkit.models.ensemble import Ensemble
-from mtkit.models.seq2seq import Memory, Seq2Seq, reorder
-from mtkit.recipe import TokenizerSection
-from tests.decoding.test_translator import CORPUS, fuzzed
+from mtkit.models.seq2seq import Memory, Seq2Seq, State, reorder
+from tests.decoding.conftest import CORPUS
+from tests.decoding.test_translator import fuzzed
 from tests.laws.kinds import KINDS, tiny_model
 
 LONGEST = 12
@@ -21,11 +21,6 @@ WAYS = {
     "n-best": SearchOptions(beam=3, n_best=3, **SHORT),
 }
 ways = pytest.mark.parametrize("way", WAYS)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.train(CORPUS, TokenizerSection(vocabulary=360))
 
 
 @pytest.fixture(params=[*KINDS, "ensemble"])
@@ -92,7 +87,8 @@ class Uncached(Seq2Seq):
     def start(self, memory: Memory, beam: int, capacity: int) -> Prefixes:
         return self.Prefixes(torch.zeros(len(memory.padding), beam, 0, dtype=torch.long))
 
-    def step(self, tokens: Tensor, memory: Memory, state: Prefixes) -> Tensor:  # type: ignore[override]
+    def step(self, tokens: Tensor, memory: Memory, state: State) -> Tensor:
+        assert isinstance(state, self.Prefixes)
         state.tokens = torch.cat((state.tokens, tokens.unsqueeze(2)), 2)  # [B, K, t]
         rows = torch.arange(len(tokens)).repeat_interleave(tokens.size(1))
         logits = self.model.decode(state.tokens.flatten(0, 1), memory.select(rows))

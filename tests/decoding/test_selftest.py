@@ -23,7 +23,7 @@ from mtkit.recipe import (
     TokenizerSection,
     TransformerSection,
 )
-from tests.decoding.test_translator import CORPUS, SECTION
+from tests.decoding.conftest import CORPUS, SECTION
 
 RECURRENT = RecurrentSection(kind="recurrent", width=16, embedding=8, dropout=0)
 

@@ -11,10 +11,11 @@ from mtkit.data.tokenizer import Tokenizer
 from mtkit.decoding.hypotheses import Hypothesis
 from mtkit.decoding.options import SearchOptions
 from mtkit.decoding.translator import Translator
-from mtkit.decoding.workers import Batch, Workers, processors
+from mtkit.decoding.workers import Batch, Workers, own_processors
 from mtkit.errors import MTKitError, UsageError
 from mtkit.models.seq2seq import Seq2Seq
-from tests.decoding.test_translator import FAST, fuzzed, model, tokenizer  # noqa: F401
+from tests.decoding.conftest import FAST
+from tests.decoding.test_translator import fuzzed
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
@@ -58,8 +59,8 @@ def test_death_of_a_worker_is_told() -> None:
 
 
 def test_translations_are_the_same_for_any_number_of_workers(
-    model: Seq2Seq,  # noqa: F811
-    tokenizer: Tokenizer,  # noqa: F811
+    model: Seq2Seq,
+    tokenizer: Tokenizer,
 ) -> None:
     lines = list(fuzzed(300, seed=9))
     translator = Translator(model, tokenizer, tokenizer, FAST, max_source_length=24, max_tokens=99)
@@ -75,14 +76,14 @@ def test_processors_are_shared_among_what_torchrun_started(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert processors() >= 1
+    assert own_processors() >= 1
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4096")
-    assert processors() == 1
+    assert own_processors() == 1
 
 
 def test_call_that_failed_leaves_nothing_to_the_next(
-    model: Seq2Seq,  # noqa: F811
-    tokenizer: Tokenizer,  # noqa: F811
+    model: Seq2Seq,
+    tokenizer: Tokenizer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lines = list(fuzzed(60, seed=9))
