@@ -377,7 +377,10 @@ class Recipe(Section):
         except FileNotFoundError:
             raise RecipeError(f"{path}: no such recipe", "see: mtkit recipe list") from None
         except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: cannot be read ({error})") from None
+            raise RecipeError(
+                f"{path}: cannot be read ({error})",
+                "a recipe is a TOML file; see: mtkit recipe list",
+            ) from None
         return cls.parse(text, str(path), changes)
 
     @classmethod
