@@ -1,5 +1,6 @@
 """Output that several processes write together, and that a stopped one can go on with."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from mtkit import UsageError
 from mtkit.cli.output import say
@@ -58,7 +59,7 @@ class Part:
     def __init__(
         self, path: Path, identity: Mapping[str, object], share: Share, *, keep: bool
     ) -> None:
-        """Raises UsageError when another model, input or call has begun the file."""
+        """Raises UsageError when another model, input or call has begun the file, or is at it."""
         if path.suffix == ".gz":
             raise UsageError(f"{path}: packed files are written at once, by one process", "no .gz")
         if path.exists() and not path.is_file():
@@ -72,16 +73,37 @@ class Part:
         with self._writing():
             if keep:
                 self._check_world()
-            if keep and self._is_begun():
-                self._check()
-                if self._whole.exists():  # it had all its lines, but another process had not
-                    self._whole.replace(self._part)
-            else:
-                self._whole.unlink(missing_ok=True)
-                self._whose.write_text(self._text, encoding="utf-8")
-                self._part.write_bytes(b"")
-            self.done = _keep_whole_lines(self._part)
-            self._file = self._part.open("ab")
+            self._lock = self._locked()
+            try:
+                self._begin()
+            except BaseException:
+                self._lock.close()
+                raise
+
+    def _locked(self) -> IO[str]:
+        """The file that says whose the part is, kept from other calls until it is closed."""
+        file = self._whose.open("a", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise UsageError(
+                f"{self._name}: another call is writing it", "wait for that, or name another file"
+            ) from None
+        return file
+
+    def _begin(self) -> None:
+        """Take up the lines that are there, if they are to be kept, or begin with none."""
+        if self._keep and self._is_begun():
+            self._check()
+            if self._whole.exists():  # it had all its lines, but another process had not
+                self._whole.replace(self._part)
+        else:
+            self._whole.unlink(missing_ok=True)
+            self._whose.write_text(self._text, encoding="utf-8")
+            self._part.write_bytes(b"")
+        self.done = _keep_whole_lines(self._part)
+        self._file = self._part.open("ab")
 
     def cut(self, lines: int) -> None:
         """Keep so many of the lines that are there already."""
@@ -100,18 +122,19 @@ class Part:
             self._file.close()
             if self._share.world == 1:
                 self._part.replace(self._path)
-                self._whose.unlink()
+                self._whose.unlink(missing_ok=True)
             else:
                 self._part.replace(self._whole)
                 if self._share.rank == 0:
                     self._join()
+            self._lock.close()
         self._finished = True
 
     def close(self) -> None:
         """If `finish` was not reached: leave whole lines to go on with, or nothing."""
         if self._finished:
             return
-        with suppress(OSError):
+        with suppress(OSError), self._lock:
             self._file.close()
         if not self._keep:
             for path in (self._part, self._whole, self._whose):
@@ -129,7 +152,7 @@ class Part:
         return self._path.with_name(f".{self._path.name}{place}.{kind}")
 
     def _is_begun(self) -> bool:
-        return self._whose.exists() and (self._part.exists() or self._whole.exists())
+        return self._whose.stat().st_size > 0 and (self._part.exists() or self._whole.exists())
 
     def _check_world(self) -> None:
         """Raise UsageError where another number of processes has begun: their lines are others."""

@@ -71,6 +71,17 @@ def test_another_number_of_processes_cannot_go_on(tmp_path: Path, begun: int, af
     Part(target, ONE, Share(0, after), keep=False).close()  # anew
 
 
+def test_second_call_at_one_output_is_refused(tmp_path: Path) -> None:
+    first = part(tmp_path / "out", 0)
+    first.write("a\n")
+    with pytest.raises(UsageError, match="out: another call is writing it"):
+        part(tmp_path / "out", 0)
+    with pytest.raises(UsageError, match="out: another call is writing it"):
+        part(tmp_path / "out", 0, keep=False)
+    first.close()
+    assert part(tmp_path / "out", 0).done == 1
+
+
 def test_part_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"out cannot be written \(No such file or directory\)"):
         part(tmp_path / "nowhere" / "out", 0)
