@@ -1,8 +1,7 @@
 """The ladder: train every rung into a run folder of its own, measure them all, judge the claims."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from mtkit.analysis.gradients import encoded
 from mtkit.analysis.rules import Costs, Experiments
 from mtkit.analysis.rungs import RUNGS, Climb, Rung, chosen, place_of, recipe_of, same_training
 from mtkit.data.tokenizer import Tokenizer
+from mtkit.json_text import json_text
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import Recipe, RecurrentSection
@@ -68,8 +68,8 @@ def climb(plan: Climb, listen: Listen = lambda number, count, title, event: None
     seeds = sorted({item.seed for item in evidence})
     first = [run for run in ordered if found[run].seed == seeds[0]]
     claims = judge(evidence, _experiments(first, seeds))
-    table = {"claims": [asdict(c) for c in claims], "evidence": [asdict(e) for e in evidence]}
-    write_text(json.dumps(table, indent=1, ensure_ascii=False), plan.folder / "claims.json")
+    table = {"claims": claims, "evidence": evidence}
+    write_text(json_text(table, indent=1), plan.folder / "claims.json")
     return Climbed(tuple(ordered), tuple(evidence), tuple(claims))
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mtkit import MTKitError, __version__
+from mtkit import MTKitError, UsageError, __version__
 from mtkit.cli import (
     analyze,
     average,
@@ -31,6 +31,7 @@ from mtkit.cli.output import PIPE_CLOSED, examples, keep_streams, say, silence
 
 _FAILED, _MISTAKEN, _INTERRUPTED = 1, 2, 130
 _TRACEBACK = "--traceback"
+_OUTPUT = ("-o", "--output")
 _NO_MEMORY = re.compile("out of memory|can't allocate memory")  # as PyTorch says it
 
 app = typer.Typer(
@@ -115,6 +116,7 @@ def _carried_out(arguments: Sequence[str]) -> int:
     ours = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
     with_traceback = _TRACEBACK in ours
     try:
+        _refuse_nothing(ours)
         left = [part for part in ours if part != _TRACEBACK] + list(arguments[len(ours) :])
         code = app(left, prog_name="mtkit", standalone_mode=False)
     except MTKitError as error:
@@ -135,6 +137,15 @@ def _carried_out(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001  the boundary: nothing may end in a raw traceback
         return _unexpected(error, with_traceback)
     return code if isinstance(code, int) else 0
+
+
+def _refuse_nothing(arguments: Sequence[str]) -> None:
+    """Raise UsageError for `-o ""`, which a path would take for the folder we are in."""
+    for flag, name in zip(("", *arguments), (*arguments, ""), strict=True):
+        if (flag in _OUTPUT and not name) or name == "--output=":
+            raise UsageError(
+                "--output names nothing", 'is the variable of -o "$VARIABLE" set? write: -o NAME'
+            )
 
 
 def _unexpected(error: Exception, with_traceback: bool) -> int:

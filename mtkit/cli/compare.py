@@ -31,7 +31,8 @@ def compare(
     corpus: CorpusName = None,
     most: Most = 500,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write one self-contained HTML page.")
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Write one self-contained HTML page."),
     ] = None,
     device: Device = "auto",
     as_json: AsJson = False,

@@ -1,13 +1,9 @@
 """Where the command line writes: data to stdout and nothing else, talk to stderr."""
 
-import dataclasses
 import gzip
-import json
-import math
 import os
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
@@ -15,11 +11,11 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 import typer
 
 from mtkit import UsageError
+from mtkit.json_text import json_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_HALF = re.compile("[\ud800-\udfff]")
 PIPE_CLOSED = 141  # what a shell reports for a command that SIGPIPE ended
 
 
@@ -153,25 +149,7 @@ class Sink:
 
 def json_line(record: object) -> str:
     """A record (dataclass or mapping) as one line of JSON; numbers that are none become null."""
-    plain = _plain(record)
-    text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
-    if _HALF.search(text):  # half a surrogate pair, which JSON can write and UTF-8 cannot
-        text = json.dumps(plain, allow_nan=False)
-    return f"{text}\n"
-
-
-def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return f"{json_text(record)}\n"
 
 
 def draw(*parts: "RenderableType") -> None:

@@ -1,6 +1,7 @@
 """What a user does wrong becomes one sentence and a hint, and exit code 2."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -163,3 +164,40 @@ def test_missing_weights_are_named(call: Call, model: Path, tmp_path: Path) -> N
     assert done.code == 2
     assert "weights.safetensors is missing" in done.err
     assert done.out == ""
+
+
+@pytest.mark.parametrize("flags", [["-o", ""], ["--output", ""], ["--output="], ["-o"]])
+def test_output_without_a_name_is_not_the_folder_we_are_in(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = call("train", "phrasebook-ko-en-rnn", *flags)
+    assert done.code == 2
+    assert done.err.startswith("error: --output names nothing\nhint: ")
+    assert [path for path in tmp_path.iterdir() if path.name != ".stdin"] == []
+
+
+def test_page_that_would_be_a_folder_is_refused_at_once(call: Call, tmp_path: Path) -> None:
+    done = call("compare", tmp_path / "nowhere", "--html", tmp_path)
+    assert done.code == 2
+    assert "--html" in done.err
+    assert "is a directory" in done.err
+
+
+def test_interrupt_while_the_command_is_imported_says_nothing() -> None:
+    program = """
+import os, signal, sys
+from mtkit.__main__ import main
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mtkit.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGINT
+    assert (done.stdout, done.stderr) == (b"", b"")

@@ -29,7 +29,8 @@ def test_ladder_trains_judges_and_goes_on(call: Call, tmp_path: Path) -> None:
     whole = call("ladder", "-o", folder, *TINY)
     assert whole.code == 0, whole.err
     assert [path.name for path in sorted((folder / "seed-1").iterdir())] == sorted(RUNGS)
-    found = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
+    text = (folder / "claims.json").read_text(encoding="utf-8")
+    found = json.loads(text, parse_constant=pytest.fail)  # neither NaN nor Infinity
     rungs = [(item["seed"], item["rung"]) for item in found["evidence"]]
     assert rungs == [*((1, rung) for rung in RUNGS), (2, "rnn")], "what another call trained counts"
     claims = found["claims"]
