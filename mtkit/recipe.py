@@ -17,6 +17,8 @@ from pydantic import Field
 
 from mtkit.errors import RecipeError
 
+LEAST_VOCABULARY = 8  # the special tokens, and something to say
+
 
 class Section(pydantic.BaseModel):
     """A table of the recipe: frozen, and closed to unknown keys."""
@@ -68,7 +70,7 @@ class TokenizerSection(Section):
         "bpe", description="Kudo 2018 (unigram), Sennrich et al. 2016 (bpe), characters, words"
     )
     vocabulary: int = Field(
-        8000, ge=8, description="size of the vocabulary, special tokens included"
+        8000, ge=LEAST_VOCABULARY, description="size of the vocabulary, special tokens included"
     )
     joint: bool = Field(True, description="one tokenizer for both languages")
     byte_fallback: bool = Field(

@@ -17,7 +17,7 @@ import sentencepiece
 
 from mtkit.data.sampling import Sampler
 from mtkit.errors import DataError, ModelError, RecipeError
-from mtkit.recipe import TokenizerSection
+from mtkit.recipe import LEAST_VOCABULARY, TokenizerSection
 from mtkit.symbols import BOS, EOS, PAD, PIECES, UNK
 
 __all__ = ["Tokenizer", "normalise"]
@@ -195,6 +195,11 @@ def _training_error(message: str, section: TokenizerSection, lines: int) -> Data
     """What SentencePiece's message means for the recipe."""
     asked = f"tokenizer.vocabulary = {section.vocabulary}"
     if high := re.search(r"Vocabulary size too high.*<= (\d+)", message):
+        if int(high[1]) < LEAST_VOCABULARY:
+            return DataError(
+                f"{lines:,} lines are too few to train a tokenizer on: they have {high[1]} pieces",
+                "name a larger corpus",
+            )
         return RecipeError(
             f"{asked} is more than the corpus of {lines:,} lines has pieces for: "
             f"at most {high[1]} as {section.kind}",

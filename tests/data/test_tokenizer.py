@@ -124,6 +124,11 @@ def test_sampling_follows_its_seed_and_keeps_the_text(tokenizer: Tokenizer) -> N
     assert tokenizer.encode(LINES) == plain, "sampling must leave no trace"
 
 
+def test_text_of_too_few_pieces_is_told_not_sized() -> None:
+    with pytest.raises(DataError, match="1 lines are too few to train a tokenizer on"):
+        Tokenizer.train(["a"], section("bpe", 100, byte_fallback=False))
+
+
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "word"])
 @pytest.mark.parametrize("bytes_too", [True, False])
 def test_largest_vocabulary_that_the_error_names_works(kind: str, bytes_too: bool) -> None:
