@@ -9,6 +9,12 @@ latency of one sentence at a time (beam 5, one thread), seconds to load, peak me
 engines take turns, since machines with shared processors are noisy: compare the rows of one table.
 A model with random weights has the sizes of the recipe presets' Transformers, and writes 15 tokens
 (small) or 30 (base) whatever it reads. Only pieces are timed, tokenisation is not.
+
+    ... --peer OpenNMT-py 'onmt_translate -model M -src {input} -output /dev/null -beam_size 5 ...'
+
+Another decoder stands in a row of its own (beam search, with the peer's own settings): its command
+is run on the first 100 of the sentences and on all of them, as pieces in the file `{input}`, and
+the difference is what the others took, so that its start does not count.
 """
 
 import argparse
@@ -37,6 +43,7 @@ SIZES = {
     "lstm": {"width": 512, "embedding": 256, "layers": 2, "tokens": 15},
 }
 SINGLE = 100  # sentences that are translated one at a time
+FEW = 100  # sentences of a peer's first call
 
 
 @dataclass(frozen=True)
@@ -263,6 +270,30 @@ def measure(task: Task) -> dict[str, object]:
     return row
 
 
+def measure_peer(command: str, pieces: list[str]) -> float:
+    """Sentences a second of another decoder's command, without its start."""
+    took = []
+    with TemporaryDirectory() as scratch:
+        source = Path(scratch, "input.txt")
+        for count in (FEW, len(pieces)):
+            source.write_text("".join(f"{line}\n" for line in pieces[:count]), encoding="utf-8")
+            began = time.perf_counter()
+            told = command.replace("{input}", str(source))
+            subprocess.run(["bash", "-c", told], check=True, capture_output=True)
+            took.append(time.perf_counter() - began)
+    return (len(pieces) - FEW) / (took[1] - took[0])
+
+
+def in_pieces(model: str, corpus: str, count: int) -> list[str]:
+    """The corpus' first sources, their pieces parted by spaces."""
+    import mtkit
+
+    tokenizer = mtkit.load(Path(model)).source_tokenizer
+    pairs = islice(mtkit.open_corpus(corpus), count)
+    rows = tokenizer.encode([pair.source for pair in pairs])
+    return [" ".join(map(tokenizer.piece, row)) for row in rows]
+
+
 def peak_memory() -> float:
     """MB that this process held at most, and what its children hold now that is not shared."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -299,6 +330,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--forced", type=int, default=0, help="tokens of every output")
+    parser.add_argument("--peer", action="append", nargs=2, default=[], dest="peers")
     parser.add_argument("--json", action="store_true", help="one object instead of a table")
     parser.add_argument("--task", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -345,6 +377,9 @@ def main() -> None:
                 )
                 rows.append((engine, precision, json.loads(done.stdout.splitlines()[-1])))
                 print(engine, precision, rows[-1][2], file=sys.stderr, flush=True)
+        for name, command in arguments.peers:
+            rate = measure_peer(command, in_pieces(str(folder), corpus, arguments.sentences))
+            rows.append((name, "", {"beam sent/s": rate}))
     if arguments.json:
         print(json.dumps([{"engine": e, "precision": p, **row} for e, p, row in rows]))
     else:
