@@ -74,6 +74,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.recipe import TokenizerSection as TokenizerSection
     from mtkit.recipe import knobs as knobs
     from mtkit.recipe import nearest_key as nearest_key
+    from mtkit.records import json_text as json_text
     from mtkit.training.events import Event as Event
     from mtkit.training.events import Finished as Finished
     from mtkit.training.events import Listener as Listener
@@ -157,6 +158,7 @@ _HOME = {
     "evaluate": "mtkit.decoding.evaluate",
     "export": "mtkit.decoding.export",
     "gradients": "mtkit.analysis.gradients",
+    "json_text": "mtkit.records",
     "knobs": "mtkit.recipe",
     "line_report": "mtkit.decoding.report",
     "load": "mtkit.model_dir",

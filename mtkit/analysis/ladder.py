@@ -15,10 +15,10 @@ from mtkit.analysis.gradients import encoded
 from mtkit.analysis.rules import Costs, Experiments
 from mtkit.analysis.rungs import RUNGS, Climb, Rung, chosen, place_of, recipe_of, same_training
 from mtkit.data.tokenizer import Tokenizer
-from mtkit.json_text import json_text
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import Recipe, RecurrentSection
+from mtkit.records import json_text
 from mtkit.training.checkpoint import write_text
 from mtkit.training.events import Event, Finished
 from mtkit.training.run import train

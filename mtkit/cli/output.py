@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 import typer
 
-from mtkit import UsageError
-from mtkit.json_text import json_text
+from mtkit import UsageError, json_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
