@@ -47,8 +47,8 @@ def sitting(after, seconds):
 
 chance, killed = random.Random(3), 0
 while killed < kills:
-    after = chance.randrange(12)
-    status = sitting(after, chance.uniform(0.0, 0.03 if after else 1.0))
+    after = chance.randrange(8)
+    status = sitting(after, chance.uniform(0.0, 0.03 if after else 0.5))
     if not status:
         break
     killed += 1
