@@ -11,7 +11,7 @@ files count in it although the system may take them back at any time, so the mem
 Measured on 2 cores of an AMD EPYC (Zen 4), Tatoeba de-en, the recipe below:
 
 - 10 million pairs are prepared in 137 s, 73,000 a second: read at 480,000, compared with those to
-  validate on at 1,230,000, encoded at 109,000; 0.28 GB of their own at most, all processes together.
+  validate on at 1,230,000, encoded at 109,000; 0.28 GB of their own at most, all together.
   Training gives its first report after 9.4 s and takes 1.50 GB of its own at most, in which torch
   has 0.14, and the model, its gradients and Adam's moments their part. In another run the plan of
   the epoch (47,000 batches) took 2.3 s of the ten, and 0.25 GB for that time.
