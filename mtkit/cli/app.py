@@ -27,6 +27,7 @@ from mtkit.cli import (
     train,
     translate,
 )
+from mtkit.cli.options import split_by_the_shell
 from mtkit.cli.output import PIPE_CLOSED, examples, keep_streams, say, silence
 
 _FAILED, _MISTAKEN, _INTERRUPTED = 1, 2, 130
@@ -164,8 +165,11 @@ def _reworded(error: typer.TyperException, arguments: Sequence[str]) -> tuple[st
     if not guess:
         sentence, _, guess = sentence.partition(" Did you mean: ")
     sentence = sentence.rstrip(". ") or "the command is not complete"
+    split = split_by_the_shell(arguments) if "extra argument" in sentence else None
     if guess:
         hint = f"did you mean {guess.rstrip('?')}?"
+    elif split:
+        hint = f"in quotes it stays whole: '{split}'"
     else:
         words = [word for word in arguments[:2] if word.isalpha()]
         groups = {"analyze", "recipe", "tokenizer"}

@@ -1,5 +1,7 @@
 """Options that several commands have."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -64,3 +66,12 @@ Workers = Annotated[
         rich_help_panel="Hardware",
     ),
 ]
+
+
+def split_by_the_shell(arguments: Sequence[str]) -> str | None:
+    """The name `train.{de,en}` where a shell has made two arguments of it."""
+    for first, second in pairwise(arguments):
+        (stem, _, one), (other, _, two) = first.rpartition("."), second.rpartition(".")
+        if stem and stem == other and one != two:
+            return f"{stem}.{{{one},{two}}}"
+    return None

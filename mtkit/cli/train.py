@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from mtkit import RecipeError, UsageError
+from mtkit import DataError, RecipeError, UsageError
 from mtkit.cli import shipped
-from mtkit.cli.options import Device, Json
+from mtkit.cli.options import Device, Json, split_by_the_shell
 from mtkit.cli.output import examples, say
 from mtkit.cli.show import signatures
 
@@ -127,12 +127,7 @@ def train(
         corpora["train"].append(corpus_name(source, target))
     if recipe is None and not corpora["train"] and output and (output / "recipe.toml").is_file():
         recipe = str(output)
-    if recipe is None:
-        loaded = from_preset(preset or "small", corpora, changes or [])
-    elif preset:
-        raise UsageError("a recipe brings its own model, a preset another", "leave --preset out")
-    else:
-        loaded = from_recipe(recipe, corpora, changes or [])
+    loaded = load(recipe, preset, corpora, changes or [])
     if plan or verify_resume:
         from mtkit.cli import trial
 
@@ -173,6 +168,22 @@ def carry_out(
     return finished, display.trained
 
 
+def load(
+    name: str | None, preset: str | None, corpora: dict[str, list[str]], changes: list[str]
+) -> "Recipe":
+    """The recipe that a call means. Raises UsageError where it means two, or half a corpus."""
+    if name is None:
+        return from_preset(preset or "small", corpora, changes)
+    if preset:
+        raise UsageError("a recipe brings its own model, a preset another", "leave --preset out")
+    if whole := split_by_the_shell([*corpora["train"], name]):
+        raise UsageError(
+            f"{name} is half of a name that the shell has split",
+            f"in quotes it stays whole: '{whole}'",
+        )
+    return from_recipe(name, corpora, changes)
+
+
 def from_preset(preset: str, corpora: dict[str, list[str]], changes: list[str]) -> "Recipe":
     """A recipe for named corpora alone; the languages are taken from their names."""
     import mtkit
@@ -196,6 +207,9 @@ def from_recipe(name: str, corpora: dict[str, list[str]], changes: list[str]) ->
     path = shipped.find(name)
     recipe = mtkit.Recipe.load(path, changes)
     named = {key: tuple(names) for key, names in corpora.items() if names}
+    if path.parent == shipped.folder():
+        changed = {change.partition("=")[0].removeprefix("data.") for change in changes}
+        require_corpora(recipe, path.stem, changed.union(named))
     if named:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=named)})
     if not recipe.data.train:
@@ -203,6 +217,26 @@ def from_recipe(name: str, corpora: dict[str, list[str]], changes: list[str]) ->
             f"{path}: data.train is empty", "name a corpus: --corpus, or --source and --target"
         )
     return with_languages(recipe)
+
+
+def require_corpora(recipe: "Recipe", name: str, others: set[str]) -> None:
+    """See that the files a shipped recipe names are at hand, except where the call names `others`.
+
+    Raises DataError that says how to come by them.
+    """
+    import mtkit
+
+    for key in ("train", "valid", "test"):
+        corpora = [corpus for corpus in getattr(recipe.data, key) if not corpus.startswith("hf:")]
+        if corpora and key not in others:
+            option = "--corpus" if key == "train" else f"--{key}"
+            try:
+                mtkit.open_corpora(corpora)
+            except DataError as error:
+                raise DataError(
+                    error.message,
+                    f"mtkit recipe show {name} says where it comes from; {option} names another",
+                ) from None
 
 
 def with_languages(recipe: "Recipe") -> "Recipe":

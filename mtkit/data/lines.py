@@ -97,7 +97,10 @@ def require_file(path: Path) -> None:
     if twin.is_file():
         raise DataError(f"{path} does not exist", f"did you mean {twin}?")
     if not path.parent.is_dir():
-        raise DataError(f"{path} does not exist: there is no folder {path.parent}")
+        hint = (
+            None if path.is_absolute() else f"names are read from the working folder, {Path.cwd()}"
+        )
+        raise DataError(f"{path} does not exist: there is no folder {path.parent}", hint)
     raise DataError(f"{path} does not exist", f"see what is there: ls {path.parent}")
 
 

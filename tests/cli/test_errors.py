@@ -11,6 +11,7 @@ import pytest
 from tests.cli.conftest import REPOSITORY, Call
 
 QUICK = "phrasebook-ko-en-quickstart"
+FAST = "multi30k-en-de-fast"
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,8 @@ QUICK = "phrasebook-ko-en-quickstart"
         (["recipe", "shwo", "x"], "no such command 'shwo'", "did you mean 'show'?"),
         (["train", "--frobnicate"], "no such option: --frobnicate", "mtkit train --help"),
         (["translate"], "missing argument", "mtkit translate --help"),
+        (["train", "--corpus", "a.de", "a.en"], "a.en is half of a name", "'a.{de,en}'"),
+        (["train", QUICK, "--corpus", "a.de", "a.en"], "extra argument", "'a.{de,en}'"),
         (
             ["train", "--preset", "huge"],
             "there is no preset huge",
@@ -42,6 +45,16 @@ QUICK = "phrasebook-ko-en-quickstart"
         ),
         (["train", QUICK, "--set", "model.heads=7"], "does not divide", "try heads = 4"),
         (["train", "--corpus", "phrasebook:ko-xx"], "xx", ""),
+        (
+            ["train", FAST],
+            "data/multi30k/train.en does not exist",
+            f"mtkit recipe show {FAST} says",
+        ),
+        (
+            ["train", FAST, "--corpus", "phrasebook:ko-en"],
+            "data/multi30k/val.en does not exist",
+            "--valid names another",
+        ),
         (["translate", "nowhere"], "nowhere: there is no such model", "ls"),
         (["translate", "nowhere", "missing.txt"], "missing.txt: no such file", "stdin"),
         (["evaluate", "nowhere"], "nowhere: there is no such model", "ls runs"),

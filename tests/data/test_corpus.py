@@ -285,6 +285,18 @@ def test_one_of_two_files_gets_the_name_of_both_as_hint(
     assert caught.value.hint == "did you mean y.de.gz?"
 
 
+def test_missing_folder_is_told_where_names_are_read_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="there is no folder there") as caught:
+        open_corpus("there/a.{de,en}")
+    assert caught.value.hint == f"names are read from the working folder, {tmp_path}"
+    with pytest.raises(DataError, match="there is no folder") as caught:
+        open_corpus(f"{tmp_path}/there/a.{{de,en}}")
+    assert caught.value.hint is None
+
+
 def test_open_sources_gives_every_source_line(tmp_path: Path) -> None:
     name = write_two(tmp_path, b"eins\n\ndrei\n", b"one\ntwo\n\n")
     assert list(open_sources(name)) == ["eins", "", "drei"]
