@@ -51,9 +51,10 @@ Search = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KEY=VALUE",
-        help="May be given several times: min_length, no_repeat, coverage_penalty, forbid, "
-        "patience, unknown, max_length_offset; groups, diversity; temperature, top_k, top_p, "
-        "seed; mbr; token_scores, alignment, alignment_layer, replace_unknown.",
+        help="May be given several times: length_penalty, max_length_ratio, max_length_offset, "
+        "min_length, no_repeat, coverage_penalty, forbid, patience, unknown; groups, diversity; "
+        "temperature, top_k, top_p, seed; mbr; token_scores, alignment, alignment_layer, "
+        "replace_unknown.",
         rich_help_panel="Search",
     ),
 ]
