@@ -32,6 +32,10 @@ class DataError(MTKitError):
     """A corpus cannot be read, or is not what it is said to be."""
 
 
+class MissingFileError(DataError):
+    """A file of a corpus is not there, and none is that it could be a slip for."""
+
+
 class ModelError(MTKitError):
     """A model directory is incomplete, damaged or does not fit."""
 

@@ -165,7 +165,8 @@ def _reworded(error: typer.TyperException, arguments: Sequence[str]) -> tuple[st
     if not guess:
         sentence, _, guess = sentence.partition(" Did you mean: ")
     sentence = sentence.rstrip(". ") or "the command is not complete"
-    split = split_by_the_shell(arguments) if "extra argument" in sentence else None
+    unexpected = list(arguments[:1]) == ["train"] and "extra argument" in sentence
+    split = split_by_the_shell(arguments) if unexpected else None
     if guess:
         hint = f"did you mean {guess.rstrip('?')}?"
     elif split:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from mtkit import DataError, RecipeError, UsageError
+from mtkit import RecipeError, UsageError
 from mtkit.cli import shipped
 from mtkit.cli.options import Device, Json, split_by_the_shell
 from mtkit.cli.output import examples, say
@@ -176,7 +176,8 @@ def load(
         return from_preset(preset or "small", corpora, changes)
     if preset:
         raise UsageError("a recipe brings its own model, a preset another", "leave --preset out")
-    if whole := split_by_the_shell([*corpora["train"], name]):
+    recipe_like = Path(name).suffix == ".toml" or Path(name).is_dir()
+    if not recipe_like and (whole := split_by_the_shell([*corpora["train"], name])):
         raise UsageError(
             f"{name} is half of a name that the shell has split",
             f"in quotes it stays whole: '{whole}'",
@@ -222,9 +223,10 @@ def from_recipe(name: str, corpora: dict[str, list[str]], changes: list[str]) ->
 def require_corpora(recipe: "Recipe", name: str, others: set[str]) -> None:
     """See that the files a shipped recipe names are at hand, except where the call names `others`.
 
-    Raises DataError that says how to come by them.
+    Raises MissingFileError that says how to come by them.
     """
     import mtkit
+    from mtkit.errors import MissingFileError
 
     for key in ("train", "valid", "test"):
         corpora = [corpus for corpus in getattr(recipe.data, key) if not corpus.startswith("hf:")]
@@ -232,8 +234,8 @@ def require_corpora(recipe: "Recipe", name: str, others: set[str]) -> None:
             option = "--corpus" if key == "train" else f"--{key}"
             try:
                 mtkit.open_corpora(corpora)
-            except DataError as error:
-                raise DataError(
+            except MissingFileError as error:
+                raise MissingFileError(
                     error.message,
                     f"mtkit recipe show {name} says where it comes from; {option} names another",
                 ) from None

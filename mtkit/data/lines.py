@@ -12,7 +12,7 @@ from math import log
 from pathlib import Path
 from typing import IO
 
-from mtkit.errors import DataError
+from mtkit.errors import DataError, MissingFileError
 
 _BLOCK = 1 << 18
 _BOM = b"\xef\xbb\xbf"
@@ -100,8 +100,8 @@ def require_file(path: Path) -> None:
         hint = (
             None if path.is_absolute() else f"names are read from the working folder, {Path.cwd()}"
         )
-        raise DataError(f"{path} does not exist: there is no folder {path.parent}", hint)
-    raise DataError(f"{path} does not exist", f"see what is there: ls {path.parent}")
+        raise MissingFileError(f"{path} does not exist: there is no folder {path.parent}", hint)
+    raise MissingFileError(f"{path} does not exist", f"see what is there: ls {path.parent}")
 
 
 def digest(*paths: Path) -> str:

@@ -82,6 +82,27 @@ def test_mistake_is_said_in_a_sentence_with_a_hint(
     assert not (tmp_path / "runs").exists()
 
 
+def test_recipe_beside_a_corpus_of_its_name_is_no_split_name(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my.toml").write_text("[model]\nkind = 'transformer'\n")
+    done = call("train", "my.toml", "--corpus", "my.tsv", "-o", "run")
+    assert "my.tsv does not exist" in done.err
+    assert "half of a name" not in done.err
+
+
+def test_packed_corpus_of_a_shipped_recipe_is_found_near(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/multi30k").mkdir(parents=True)
+    Path("data/multi30k/train.en.gz").write_bytes(b"")
+    done = call("train", FAST)
+    assert done.code == 2
+    assert "hint:  did you mean data/multi30k/train.en.gz?" in done.err
+
+
 def test_unequal_files_are_named_with_their_lengths(call: Call, tmp_path: Path) -> None:
     (tmp_path / "hyp.txt").write_text("a\nb\n")
     (tmp_path / "ref.txt").write_text("a\n")
