@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.decoding.translation import Translation as Translation
     from mtkit.decoding.translator import Translator as Translator
     from mtkit.errors import DataError as DataError
+    from mtkit.errors import MissingFileError as MissingFileError
     from mtkit.errors import ModelError as ModelError
     from mtkit.errors import MTKitError as MTKitError
     from mtkit.errors import RecipeError as RecipeError
@@ -118,6 +119,7 @@ _HOME = {
     "LoadedModel": "mtkit.model_dir",
     "MTKitError": "mtkit.errors",
     "Memory": "mtkit.models.seq2seq",
+    "MissingFileError": "mtkit.errors",
     "ModelError": "mtkit.errors",
     "Noted": "mtkit.training.events",
     "Pair": "mtkit.data.corpus",

@@ -226,7 +226,6 @@ def require_corpora(recipe: "Recipe", name: str, others: set[str]) -> None:
     Raises MissingFileError that says how to come by them.
     """
     import mtkit
-    from mtkit.errors import MissingFileError
 
     for key in ("train", "valid", "test"):
         corpora = [corpus for corpus in getattr(recipe.data, key) if not corpus.startswith("hf:")]
@@ -234,8 +233,8 @@ def require_corpora(recipe: "Recipe", name: str, others: set[str]) -> None:
             option = "--corpus" if key == "train" else f"--{key}"
             try:
                 mtkit.open_corpora(corpora)
-            except MissingFileError as error:
-                raise MissingFileError(
+            except mtkit.MissingFileError as error:
+                raise mtkit.MissingFileError(
                     error.message,
                     f"mtkit recipe show {name} says where it comes from; {option} names another",
                 ) from None
