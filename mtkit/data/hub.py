@@ -63,13 +63,13 @@ class HubDataset:
             yield from table_rows(tables, loaded.columns, self.name, report)
 
     def fingerprint(self) -> str:
-        """The revision on the Hub, or the bytes of a local folder; with split and columns."""
+        """Configuration and revision on the Hub, or a local folder's bytes; split and columns."""
         loaded = self._loaded
         if self._folder:
             content = [file for file in sorted(self._folder.rglob("*")) if file.is_file()]
             revision = digest(*content)
         else:
-            revision = f"{self._repository} {loaded.revision}"
+            revision = f"{self._repository} {self._config or ''} {loaded.revision}"
         return f"{revision} {self._split} {loaded.columns}"
 
     @cached_property
@@ -96,11 +96,18 @@ class HubDataset:
 
         found = datasets.load_from_disk(str(self._folder))
         if isinstance(found, datasets.DatasetDict):
-            self._require_split(list(found))
-            return found[self._split], ""
-        if self._split and self._split != str(found.split):
-            self._require_split([str(found.split)] if found.split else [])
-        return found, ""
+            splits = dict(found)
+        elif self._split:
+            splits = {str(found.split): found} if found.split else {}
+        else:
+            return found, ""
+        self._require_split(list(splits))
+        wanted = "+".join(splits) if self._split == "all" else self._split
+        sizes = {name: len(split) for name, split in splits.items()}
+        parts = datasets.ReadInstruction.from_spec(wanted).to_absolute(sizes)
+        return datasets.concatenate_datasets(
+            [splits[part.splitname].select(range(part.from_, part.to)) for part in parts]
+        ), ""
 
     def _built(self) -> "tuple[datasets.Dataset | datasets.IterableDataset, str]":
         import datasets

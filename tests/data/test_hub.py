@@ -125,6 +125,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         "streaming hf:someone/greetings:test#en,de",
         "streaming hf:someone/columns/de-en:train#de,en",
         "streaming hf:someone/greetings:train[:2]",
+        "hf:someone/columns/de-en:train#de,en",
+        "hf:someone/columns/fr-en:train#de,en",
         "hf:someone/columns/fr-en:train",
         "hf:someone/columns:train#de,en",
         "hf:someone/columns/cs-en:train#de,en",
@@ -168,6 +170,9 @@ def test_streaming_gives_the_same_pairs_under_the_same_fingerprint(world: World)
 def test_hub_dataset_with_configurations_and_flat_columns_is_read(world: World) -> None:
     answer = world.answers["streaming hf:someone/columns/de-en:train#de,en"]
     assert answer.pairs == PAIRS
+    one, other = (world.answers[f"hf:someone/columns/{c}:train#de,en"] for c in ("de-en", "fr-en"))
+    assert answer.fingerprint == one.fingerprint
+    assert other.fingerprint != one.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -260,6 +265,11 @@ import sys, datasets
 rows = [{"translation": {"de": "eins", "en": "one"}}]
 dataset = datasets.Dataset.from_list(rows)
 dataset.save_to_disk(sys.argv[1] + "/single")
+two = [{"translation": {"de": "zwei", "en": "two"}}, *rows]
+datasets.Dataset.from_list(two, split="train").save_to_disk(sys.argv[1] + "/two")
+datasets.DatasetDict({"train": datasets.Dataset.from_list(two)}).save_to_disk(
+    sys.argv[1] + "/parts"
+)
 datasets.DatasetDict({"train": dataset, "valid": dataset}).save_to_disk(sys.argv[1] + "/splits")
 """
     environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
@@ -279,6 +289,8 @@ datasets.DatasetDict({"train": dataset, "valid": dataset}).save_to_disk(sys.argv
         f"hf:{tmp_path}/splits:train#de,en",
         f"hf:{tmp_path}/files:train",
         f"streaming hf:{tmp_path}/files:train",
+        f"hf:{tmp_path}/two:train[1:]",
+        f"hf:{tmp_path}/parts:train[50%:]",
         f"hf:{tmp_path}/splits:test",
         f"hf:{tmp_path}/files",
         offline=True,
@@ -286,6 +298,6 @@ datasets.DatasetDict({"train": dataset, "valid": dataset}).save_to_disk(sys.argv
     for answer in read:
         assert answer.pairs == [["eins", "one"]], answer
         assert answer.languages == ["de", "en"]
-    assert len({answer.fingerprint for answer in read}) == 4
+    assert len({answer.fingerprint for answer in read}) == 6
     assert "has no split test; there are train, valid" in wrong.message
     assert "needs a split; there are train" in unnamed.message
