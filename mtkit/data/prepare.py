@@ -17,7 +17,7 @@ import sentencepiece
 from mtkit.cache_folder import cache_folder
 from mtkit.data.binarise import Binariser, Listen, Tokenizers
 from mtkit.data.corpus import Corpus, Pair, open_corpora
-from mtkit.data.side_by_side import processors
+from mtkit.data.side_by_side import LostForkError, processors
 from mtkit.data.store import Store
 from mtkit.data.tokenizer import Tokenizer
 from mtkit.errors import NO_ROOM, DataError, MTKitError, RecipeError
@@ -29,7 +29,7 @@ __all__ = ["Prepared", "prepare"]
 # parts: an unfinished preparation is gone on with.
 FORMAT = 1
 _NOTABLE_SECONDS = 10.0
-_UNFINISHED = ".part"
+_UNFINISHED, _LOCK = ".part", ".lock"
 _STALE = 7 * 24 * 3600.0  # seconds after which an unfinished folder was surely abandoned
 _MOST = 32  # processes, each of which takes some tens of MB: reading is slower than so many are
 
@@ -46,7 +46,7 @@ class Prepared:
     languages: tuple[str, str]  # from the recipe or the corpora; "" where neither says
     corpora: tuple[int, ...]  # pairs of each corpus of data.train, which lie one behind the other
     notes: tuple[str, ...]  # counts, and everything that was left out
-    fingerprint: str  # of corpora, knobs and tokenizers: the cache's key
+    fingerprint: str  # of corpora, knobs and tokenizers, those that were learnt too
 
 
 def prepare(
@@ -186,7 +186,7 @@ def _open(folder: Path, key: str, languages: tuple[str, str]) -> Prepared | None
         languages=languages,
         corpora=corpora,
         notes=tuple(notes),
-        fingerprint=key,
+        fingerprint=hashlib.sha256(" ".join([key, *fingerprints]).encode()).hexdigest(),
     )
 
 
@@ -195,11 +195,12 @@ def _build(
 ) -> None:
     """Fill a folder aside and rename it; one process does while others that want it wait.
 
-    What a killed one has left aside is filled further. An error leaves nothing.
+    What a killed one has left aside is filled further, and so is what one has left that lost a
+    fork. Any other error leaves nothing.
     """
     aside = folder.with_name(f".{folder.name}{_UNFINISHED}")
     try:
-        aside.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_keep(folder, error) from None
     try:
@@ -207,6 +208,7 @@ def _build(
         with _alone(aside, tell):
             try:
                 if not whole():  # else another process has made it meanwhile
+                    aside.mkdir(exist_ok=True)
                     fill(aside)
                     if folder.exists():
                         damaged = folder.with_name(f".{folder.name}.damaged")
@@ -214,6 +216,8 @@ def _build(
                         folder.rename(damaged)
                         shutil.rmtree(damaged, ignore_errors=True)
                     aside.rename(folder)
+            except LostForkError:
+                raise
             except (MTKitError, OSError):
                 shutil.rmtree(aside, ignore_errors=True)
                 raise
@@ -227,22 +231,26 @@ def _build(
 
 
 @contextmanager
-def _alone(path: Path, tell: Listen) -> Iterator[None]:
-    """Hold the folder at `path`, made if need be, while other processes wait for it."""
+def _alone(aside: Path, tell: Listen) -> Iterator[None]:
+    """Hold the lock of an unfinished folder while other processes wait for it.
+
+    It is a file beside the folder: network file systems lock no folders between machines.
+    """
+    lock = aside.with_suffix(_LOCK)
     while True:
-        path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDONLY)
-        try:
+        with lock.open("a") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 tell("waiting for another process that prepares the same data", None, 0.0)
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(handle)):
-                yield
+            # Who held it before has removed it: the next one is another file.
+            if lock.exists() and os.path.samestat(lock.stat(), os.fstat(handle.fileno())):
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
                 return
-        finally:  # renamed or removed by who held it before: the next one is another folder
-            os.close(handle)
 
 
 def _cannot_keep(folder: Path, error: OSError) -> DataError:
@@ -258,9 +266,8 @@ def _remove_abandoned(cache: Path, own: Path) -> None:
         with suppress(OSError):  # gone meanwhile, of another user, or a very long one
             if left == own or time.time() - left.stat().st_mtime < _STALE:
                 continue
-            handle = os.open(left, os.O_RDONLY)
-            try:
+            lock = left.with_suffix(_LOCK)
+            with lock.open("a") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left, ignore_errors=True)
-            finally:
-                os.close(handle)
+                lock.unlink()

@@ -12,9 +12,14 @@ from typing import TypeVar, cast
 
 from mtkit.errors import DataError
 
-__all__ = ["can_fork", "in_order", "processors"]
+__all__ = ["LostForkError", "can_fork", "in_order", "processors"]
 
 Result = TypeVar("Result")
+
+
+class LostForkError(DataError):
+    """A process that was forked has died; what was made before is whole."""
+
 
 _task: Callable[[int], object]  # of a process that was forked for it
 
@@ -33,8 +38,8 @@ def in_order(task: Callable[[int], Result], count: int, workers: int) -> Iterato
     """task(0) ... task(count - 1), made by forks of this process where `workers` is above 1.
 
     What is yielded does not depend on `workers`. The forks see everything as it is now, and end
-    when this process does, however it ends. Raises what a task raises, and DataError when a fork
-    has died.
+    when this process does, however it ends. Raises what a task raises, and LostForkError when a
+    fork has died.
     """
     if workers < 2 or not can_fork():
         yield from map(task, range(count))
@@ -49,7 +54,7 @@ def in_order(task: Callable[[int], Result], count: int, workers: int) -> Iterato
     try:
         yield from cast("Iterator[Result]", pool.map(_carry_out, range(count)))
     except BrokenProcessPool:
-        raise DataError(
+        raise LostForkError(
             "a process that prepared the data has ended unexpectedly",
             "memory may have run out; the same command goes on where it stopped",
         ) from None

@@ -83,7 +83,7 @@ def write_whole(content: str | bytes | Rows, path: Path) -> None:
     """Write a file that is there whole or not at all, should this process be killed."""
     aside = path.with_name(f".{path.name}.part")
     if isinstance(content, np.ndarray):
-        content.tofile(aside)
+        aside.write_bytes(content.data)
     else:
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
     aside.replace(path)

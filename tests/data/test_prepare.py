@@ -21,7 +21,7 @@ from mtkit.data.spool import Spool
 from mtkit.data.store import Side, TextWriter
 from mtkit.data.tokenizer import Tokenizer, normalise
 from mtkit.errors import DataError, MTKitError, RecipeError
-from mtkit.recipe import Recipe
+from mtkit.recipe import Recipe, TokenizerSection
 from mtkit.symbols import EOS
 from tests.conftest import Place
 
@@ -345,7 +345,7 @@ def test_killed_preparation_goes_on_where_it_was(
     cache = tmp_path / "cache"
     for stage, fraction in stages.items():
         assert killed_at(recipe(corpus), cache, stage, fraction) == signal.SIGKILL
-    (left,) = cache.iterdir()
+    (left,) = cache.glob(".*.part")
     assert len(list((left / "spool" / "parts").glob("*.json"))) >= 7
     heard: list[tuple[str, float]] = []
     data = prepare(recipe(corpus), cache=cache, listen=lambda s, _, rate: heard.append((s, rate)))
@@ -387,13 +387,10 @@ def test_what_was_abandoned_goes_and_what_is_in_use_stays(corpus: str, cache: Pa
         (cache / name / "spool").mkdir(parents=True)
         os.utime(cache / name, (ago, ago) if "long" in name else None)
     (cache / ".vanished.part").symlink_to("nowhere")  # it can be listed, but not looked at
-    handle = os.open(cache / ".long-working.part", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
+    with (cache / ".long-working.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         prepare(recipe(corpus), cache=cache)
-    finally:
-        os.close(handle)
-    left = {".long-working.part", ".new.part", ".vanished.part"}
+    left = {".long-working.part", ".long-working.lock", ".new.part", ".vanished.part"}
     assert {path.name for path in cache.glob(".*")} == left
 
 
@@ -412,6 +409,39 @@ def test_failed_preparation_leaves_nothing(corpus: str, cache: Path) -> None:
     with pytest.raises(RecipeError, match="at most"):
         prepare(recipe(corpus, "tokenizer.vocabulary=50000"), cache=cache)
     assert list(cache.iterdir()) == []
+
+
+def test_preparation_that_lost_a_fork_keeps_what_was_made(
+    corpus: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Tokenizer.train
+
+    def dying(*_: object) -> Tokenizer:
+        os._exit(9)
+
+    monkeypatch.setattr(Spool, "chunk", 37)  # small corpora are prepared without forks
+    monkeypatch.setattr(Tokenizer, "train", dying)
+    with pytest.raises(DataError, match="ended unexpectedly"):
+        prepare(recipe(corpus), cache=cache, workers=2)
+    (left,) = cache.iterdir()
+    assert (left / "spool").is_dir()
+    monkeypatch.setattr(Tokenizer, "train", whole)
+    heard: list[str] = []
+    prepare(recipe(corpus), cache=cache, listen=lambda stage, *_: heard.append(stage), workers=2)
+    assert "reading the corpus" not in heard
+
+
+def test_fingerprint_is_of_the_learnt_tokenizers_too(
+    corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine may learn another vocabulary from the same corpus."""
+    one = prepare(recipe(corpus), cache=tmp_path / "one")
+    same = prepare(recipe(corpus), cache=tmp_path / "same")
+    other = Tokenizer.train(["other words"] * 9, TokenizerSection(kind="char", vocabulary=40))
+    monkeypatch.setattr(Tokenizer, "train", lambda *_: other)
+    another = prepare(recipe(corpus), cache=tmp_path / "another")
+    assert one.fingerprint == same.fingerprint
+    assert one.fingerprint != another.fingerprint
 
 
 def test_cache_that_cannot_be_written_is_an_error(corpus: str, cache: Path) -> None:
