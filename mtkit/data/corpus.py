@@ -180,6 +180,10 @@ def _unknown(name: str, path: Path) -> DataError:
         return DataError(
             f"{name}: {path.suffix} files are not read", "convert it to .tsv, .jsonl or two files"
         )
+    if unpack := {".zst": "zstdcat", ".bz2": "bzcat", ".xz": "xzcat"}.get(path.suffix):
+        return DataError(
+            f"{name}: of packed files only .gz are read", f"{unpack} {path} | gzip > {path.stem}.gz"
+        )
     if path.is_dir():
         return DataError(f"{name} is a folder", f"hf:{path.absolute()}:train if it is a dataset")
     if path.is_file():

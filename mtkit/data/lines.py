@@ -168,6 +168,10 @@ def _read(stream: IO[bytes] | gzip.GzipFile, path: Path) -> bytes:
         ) from None
 
 
+# How other packed files begin, and what unpacks them.
+_PACKED = {b"\x28\xb5\x2f\xfd": "zstdcat", b"BZh": "bzcat", b"\xfd7zXZ": "xzcat"}
+
+
 def _bad_bytes(path: Path, block: bytes, at: int, number: int, offset: int) -> DataError:
     line = number + block.count(b"\n", 0, at) + 1
     hint = f"convert it if it is Latin-1: iconv -f latin1 -t utf-8 {path} > {path.stem}.utf8"
@@ -175,6 +179,9 @@ def _bad_bytes(path: Path, block: bytes, at: int, number: int, offset: int) -> D
         hint = f"it looks like UTF-16: iconv -f utf-16 -t utf-8 {path} > {path.stem}.utf8"
     elif number == 0 and block.startswith(b"\x1f\x8b"):
         hint = f"it looks like gzip: mv {path} {path}.gz"
+    for mark, unpack in _PACKED.items():
+        if number == 0 and block.startswith(mark):
+            hint = f"it is packed, and only .gz is unpacked here: {unpack} {path} > {path.stem}"
     return DataError(
         f"{path}, line {line}: byte 0x{block[at]:02x} is not UTF-8 (at offset {offset + at})",
         hint,

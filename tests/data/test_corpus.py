@@ -1,5 +1,7 @@
+import bz2
 import gzip
 import json
+import lzma
 import os
 import tracemalloc
 from pathlib import Path
@@ -112,7 +114,10 @@ def test_bad_bytes_are_an_error_with_file_line_and_offset(tmp_path: Path, suffix
 def test_utf16_and_hidden_gzip_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "wide").write_bytes("hello\n".encode("utf-16"))
     (tmp_path / "zipped").write_bytes(gzip.compress(b"hello\n"))
-    for name, hint in (("wide", "utf-16"), ("zipped", "zipped.gz")):
+    (tmp_path / "a.xz").write_bytes(lzma.compress(b"hello\n"))
+    (tmp_path / "a.bz2").write_bytes(bz2.compress(b"hello\n"))
+    known = {"wide": "utf-16", "zipped": "zipped.gz", "a.xz": "xzcat", "a.bz2": "bzcat"}
+    for name, hint in known.items():
         with pytest.raises(DataError) as caught:
             list(read_lines(tmp_path / name))
         assert hint in (caught.value.hint or "")
