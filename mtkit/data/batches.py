@@ -1,7 +1,7 @@
 """From stored ids to batches: a plan that is a pure function, and padding without Python loops."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,6 +38,11 @@ class Batch:
             return tensor.to(device, non_blocking=True)
 
         return Batch(move(self.source), move(self.inputs), move(self.rows), move(self.labels))
+
+
+def nothing_of(batch: Batch) -> Batch:
+    """A batch with the same sentences and nothing to predict: its gradient is zero."""
+    return replace(batch, rows=batch.rows[:0], labels=batch.labels[:0])
 
 
 def plan(

@@ -101,13 +101,17 @@ class World:
             return count
         return int(self.sum(torch.tensor(count, device=self.device)).item())
 
+    def most(self, count: int) -> int:
+        """The largest of a number over the world."""
+        if self.size == 1:
+            return count
+        said = torch.tensor([count], device=self.device)
+        dist.all_reduce(said, op=dist.ReduceOp.MAX)
+        return int(said.item())
+
     def agree(self, value: bool) -> bool:
         """True everywhere as soon as it is true anywhere."""
-        if self.size == 1:
-            return value
-        said = torch.tensor([int(value)], device=self.device)
-        dist.all_reduce(said, op=dist.ReduceOp.MAX)
-        return bool(said.item())
+        return bool(self.most(int(value)))
 
     def share(self, value: float) -> float:
         """The leader's number, everywhere."""

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from mtkit.data.batches import (
     collate,
     fitting,
     longest_sides,
+    nothing_of,
     pad,
     plan,
     shard,
@@ -121,7 +121,7 @@ class Feed:
             # The epoch's last update has fewer batches than processes. All must take part in the
             # exchange of gradients, so this one sends those of a batch with nothing to predict.
             batch = self.fetch(group[0], seed)
-            return [replace(batch, rows=batch.rows[:0], labels=batch.labels[:0])]
+            return [nothing_of(batch)]
         batches = (self.fetch(group[index], seed + index) for index in mine)
         return [part for batch in batches for part in fitting(batch, self.section.max_tokens)]
 

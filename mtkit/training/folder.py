@@ -39,10 +39,14 @@ class RunFolder:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep a second trainer out of the folder. Raises UsageError when there is one."""
+        """Keep a second trainer out of the folder. Raises UsageError when there is one.
+
+        Of a run that failed before it wrote anything nothing is left, neither lock nor folder.
+        """
+        lock, new = self.path / "run.lock", not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / "run.lock").open("w")
+            handle = lock.open("w")
         except OSError as error:
             raise UsageError(
                 f"{self.path}: cannot be written to ({error.strerror})", "choose another --output"
@@ -55,7 +59,13 @@ class RunFolder:
                     f"{self.path}: another process is training in this folder",
                     "wait for it, or choose another --output",
                 ) from None
-            yield
+            try:
+                yield
+            except BaseException:
+                if new and list(self.path.iterdir()) == [lock]:
+                    lock.unlink()
+                    self.path.rmdir()
+                raise
 
     def check(self, recipe: Recipe) -> None:
         """Raise UsageError when the folder holds a run of another recipe."""

@@ -33,7 +33,12 @@ class Guard:
         self.device = matrix.device
         self.sharded = is_sharded(matrix)
         self.limit = _EXPLODED * math.log(max(matrix.size(0), 2))  # of the loss per token
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was skipped."""
         self.row = torch.zeros((), device=self.device)  # updates skipped one after the other
+        self.longest_row = self.row  # since the beginning: a GPU is asked now and then only
 
     def share(self, loss: Tensor, batch: Batch, weight: float) -> Tensor:
         """What the loss of a batch is multiplied by: `weight`, or NaN when it has exploded."""
@@ -53,11 +58,12 @@ class Guard:
         elif good:
             self.optimizer.step()
         self.row = torch.where(good, 0.0, self.row + 1)
+        self.longest_row = torch.maximum(self.longest_row, self.row)
         return good
 
     def check(self) -> None:
         """Raise LossLostError when too many updates in a row were skipped."""
-        if self.row >= IN_A_ROW:
+        if self.longest_row >= IN_A_ROW:
             raise LossLostError
 
     @torch.no_grad()

@@ -125,6 +125,7 @@ class Run:
 
         Nothing is written but the prepared data.
         """
+        self._check_recipe()
         data = self._prepare()
         self._name_languages(data)
         trainer = self._trainer(self._model(model, data), data)
@@ -133,6 +134,13 @@ class Run:
         if self.world.device.type == "cpu":
             keep_freed_memory()  # from here on: what preparing and planning took is given back
         return trainer, data, resumed
+
+    def _check_recipe(self) -> None:
+        """Raise RecipeError for what would be one only after everything is prepared."""
+        limits = self.recipe.training
+        ends = limits.updates or limits.epochs or limits.minutes
+        self.schedule().rate(1, 0.0, 0.0 if ends else None)
+        Mixture.of((1,) * len(self.recipe.data.train), self.recipe.data.weights)
 
     def schedule(self) -> Schedule:
         training = self.recipe.training
@@ -240,8 +248,12 @@ class Run:
         return trainer
 
     def _restore(self, trainer: Trainer) -> int | None:
-        """Go back to the newest checkpoint that is whole; the update it was made at."""
-        for path in reversed(trainer.checkpoints.all()):
+        """Go back to the newest checkpoint that is whole; the update it was made at.
+
+        Raises ModelError when there are checkpoints and none of them is whole.
+        """
+        paths = trainer.checkpoints.all()
+        for path in reversed(paths):
             try:
                 check(path)
                 progress = read_progress(path)
@@ -250,6 +262,11 @@ class Run:
                     trained = read_tensors(path / "trained.safetensors")
                 restore_optimizer(trainer.optimizer, path)
             except ModelError as error:
+                if path == paths[0]:
+                    raise ModelError(
+                        f"{error.message}; no checkpoint of {self.folder} can be read",
+                        f"bring one back, or begin anew: rm -r {self.folder}",
+                    ) from None
                 self._emit(Warned(f"{error.message}; the checkpoint before it is used"))
                 continue
             load_weights(trainer.model, trained)
@@ -269,10 +286,18 @@ class Run:
         progress = trainer.progress
         if progress.data and progress.data != data.fingerprint:
             raise DataError(
-                f"{self.folder}: the corpora have changed since this run was begun",
+                f"{self.folder}: the corpora have changed since this run was begun, or the version "
+                "of mtkit or sentencepiece that prepares them has",
                 "bring back what they were, or begin anew with another --output",
             )
         progress.data = data.fingerprint
+        number = int(data.fingerprint[:12], 16)
+        if self.world.share(number) != number:
+            raise DataError(
+                f"{self.folder}: the processes have not prepared the same data",
+                "let all machines read the same corpora, by the same versions of mtkit and "
+                "sentencepiece",
+            )
         batches = trainer.feed.batches_per_update
         if progress.batches and progress.batches != batches:
             raise UsageError(
@@ -379,12 +404,10 @@ class Run:
     def _finish(self, trainer: Trainer, data: Prepared, reason: str) -> None:
         """Score the last state, average, test, and write down how it ended."""
         if reason == "interrupted":
-            trainer.report()
             trainer.save()
             self._emit(self._finished(trainer, reason, {}))
             return
         if not trainer.progress.validated:
-            trainer.report()
             trainer.validate()
         if not self.world.leads:
             self.world.wait()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtkit.data.batches import Batch
+from mtkit.data.batches import Batch, nothing_of
 from mtkit.errors import TrainingError
 from mtkit.model_dir import weights_of
 from mtkit.models.seq2seq import Seq2Seq
@@ -136,12 +136,13 @@ class Trainer:
             if self.save_is_due():
                 self.report()
                 self.save()
+        self.report()
         return reason or "nothing to train on"
 
     def _take_up(self) -> None:
         """Let all that moves stand where the progress says."""
         self.schedule.cuts, self.schedule.waited = self.progress.cuts, self.progress.waited
-        self.guard.row.zero_()  # nothing is saved after an update that was skipped
+        self.guard.begin()  # nothing is saved after an update that was skipped
         self.sums = self._nothing_seen()
 
     def rehearse(self) -> None:
@@ -193,6 +194,9 @@ class Trainer:
         """One optimizer update from the micro-batches of this process."""
         position = self.progress.position
         self.model.train()
+        if self.sharded:  # every pass gathers weights, and all processes must take part in each
+            idle = self.world.most(len(batches)) - len(batches)
+            batches = [*batches, *[nothing_of(batches[0])] * idle]
         mine = sum(batch.tokens for batch in batches)
         counts = mine
         if self.training.normalise == "sentences":
@@ -430,6 +434,13 @@ class Trainer:
         """
         self.saved = time.monotonic()
         if self.world.agree(not self.guard.sound()):
+            update = self.progress.position.update
+            self.emit(
+                Warned(
+                    f"nothing is saved at update {update:,}: it was skipped, or weights are no "
+                    "numbers; the checkpoint before it stays"
+                )
+            )
             return
         self.progress.seconds = self.seconds
         trained = None

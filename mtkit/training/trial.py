@@ -107,10 +107,14 @@ def verify_resume(
     The second half is made by a process of its own, so that nothing can help it but what the
     checkpoint holds. What is compared is hashes of the weights, and the losses and batches of every
     update. All that is written, but for the prepared data, lies in a temporary folder and is
-    removed. Raises UsageError under torchrun, and MTKitErrors.
+    removed. An end in minutes is left out: by it the rate follows the clock, and no two runs are
+    alike. Raises UsageError under torchrun, and MTKitErrors.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("a resumption is proved with one process", "run it without torchrun")
+    if recipe.training.minutes:
+        end = recipe.training.updates or 100 * updates
+        recipe = recipe.changed(["training.minutes=0", f"training.updates={end}"])
     with _run(recipe, device, listeners) as run:
         whole = Sitting(run(), updates).trace
     with _run(recipe, device, listeners) as run:

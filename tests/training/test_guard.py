@@ -15,7 +15,7 @@ from mtkit.recipe import TransformerSection
 from mtkit.training import trainer
 from mtkit.training.checkpoint import read_progress
 from mtkit.training.events import Event, Progressed, Warned
-from mtkit.training.guard import halves
+from mtkit.training.guard import Guard, LossLostError, halves
 from mtkit.training.loss import Objective
 from tests.training.test_run import RECIPE, same_bits, stop_at, weights
 
@@ -70,6 +70,43 @@ def test_run_with_a_skipped_update_is_resumed_exactly(tmp_path: Path) -> None:
         model = Stumbling(range(9, 11), 9)
         run = train(recipe, tmp_path / "parts", listeners=[stop], model=model)
     assert same_bits(weights(whole), weights(run))
+
+
+def test_row_of_skipped_updates_is_seen_though_a_good_one_followed() -> None:
+    """On a GPU the guard is asked once in a while only."""
+    model = Stumbling(range(0), 0)
+    guard = Guard(model, torch.optim.SGD(model.parameters(), 0.1))
+    good, bad = torch.tensor(1.0), torch.tensor(math.nan)
+    for norm in (bad, bad, good, bad):
+        guard.step(norm)
+    guard.check()
+    for norm in (bad, bad, good):
+        guard.step(norm)
+    with pytest.raises(LossLostError):
+        guard.check()
+    guard.begin()
+    guard.check()
+
+
+def test_loss_that_is_lost_at_the_very_end_is_gone_back_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where nothing asks the guard between reports."""
+    made = trainer.Trainer.update
+
+    def unasked(self: trainer.Trainer, batches: list[Batch]) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.guard, "check", lambda: None)
+            made(self, batches)
+
+    monkeypatch.setattr(trainer.Trainer, "update", unasked)
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 1e9)
+    events: list[Event] = []
+    recipe = Recipe.parse(RECIPE).changed(["training.updates=23"])
+    model = Stumbling(range(20, 23), 1)
+    run = train(recipe, tmp_path / "run", listeners=[events.append], model=model)
+    assert any("going back to update 16" in text for text in warnings(events))
+    assert read_progress(run / "checkpoints" / "000000023").lowered == 1
 
 
 @pytest.mark.parametrize(("first", "back_to"), [(10, 8), (3, 0)])

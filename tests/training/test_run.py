@@ -12,9 +12,10 @@ from safetensors.torch import load
 
 from mtkit import Recipe, Translator, open_corpus, prepare, train
 from mtkit.data.batches import plan
-from mtkit.errors import DataError, RecipeError, TrainingError, UsageError
+from mtkit.errors import DataError, ModelError, RecipeError, TrainingError, UsageError
 from mtkit.training import trainer
 from mtkit.training.checkpoint import read_progress
+from mtkit.training.distributed import World
 from mtkit.training.events import (
     Event,
     Finished,
@@ -280,6 +281,38 @@ def test_damaged_checkpoint_is_passed_over(tmp_path: Path, torn: bool) -> None:
     assert same_bits(weights(whole), expected)
 
 
+def test_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE)
+    run = train(recipe, tmp_path / "run")
+    (run / "finished.json").unlink()
+    for checkpoint in (run / "checkpoints").iterdir():
+        (checkpoint / "weights.safetensors").write_bytes(b"torn")
+    with pytest.raises(ModelError, match=r"no checkpoint of .*run can be read"):
+        train(recipe, run)
+
+
+@pytest.mark.parametrize(
+    "change", ["training.schedule.kind=linear", "data.weights=[1, 2]"], ids=["end", "weights"]
+)
+def test_recipe_that_cannot_be_trained_is_refused_before_anything_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setenv("MTKIT_CACHE", str(tmp_path / "cache"))
+    recipe = Recipe.parse(RECIPE).changed(["training.updates=0", "validation.patience=1", change])
+    with pytest.raises(RecipeError):
+        train(recipe, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_that_prepared_other_data_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = World.share
+    monkeypatch.setattr(World, "share", lambda world, value: shared(world, value) + (value > 10**9))
+    with pytest.raises(DataError, match="have not prepared the same data"):
+        train(Recipe.parse(RECIPE), tmp_path / "run")
+
+
 def test_finished_run_says_so_and_can_be_prolonged(tmp_path: Path) -> None:
     recipe = Recipe.parse(RECIPE)
     run = train(recipe, tmp_path / "run")
@@ -312,7 +345,7 @@ def test_test_corpus_without_a_pair_is_refused_before_training(tmp_path: Path) -
     recipe = Recipe.parse(RECIPE).changed([f"data.test={tmp_path}/blank.tsv"])
     with pytest.raises(DataError, match=r"blank\.tsv has no pair"):
         train(recipe, tmp_path / "run")
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_pairs_left_out_of_the_test_corpus_are_told(tmp_path: Path) -> None:

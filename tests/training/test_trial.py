@@ -44,6 +44,13 @@ def test_resumption_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.is_grad_enabled()
 
 
+def test_resumption_is_proved_of_a_recipe_that_ends_by_the_clock() -> None:
+    recipe = Recipe.parse(RECIPE).changed(
+        ["training.updates=0", "training.minutes=5", "training.schedule.kind=linear"]
+    )
+    assert verify_resume(recipe, device="cpu", updates=4).exact
+
+
 def test_what_a_process_remembers_does_not_help_it_to_resume(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
