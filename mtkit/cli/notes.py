@@ -22,6 +22,8 @@ class Notes:
     split: int = 0
     repaired: int = 0
     first_repaired: int = 0
+    limited: int = 0
+    first_limited: int = 0
     lines: int = 0  # translated in this sitting
     began: float = field(default_factory=time.monotonic)
     _redrawn: bool = False
@@ -31,6 +33,9 @@ class Notes:
         if repaired:
             self.repaired += 1
             self.first_repaired = self.first_repaired or number
+        if translation.limited:
+            self.limited += 1
+            self.first_limited = self.first_limited or number
         if translation.status in ("split", "over-long"):
             self.split += 1
             if self.split <= _TOLD:
@@ -60,6 +65,12 @@ class Notes:
             self._say(
                 f"warning: {count:,} {'line' if count == 1 else 'lines'} held NUL or bytes that "
                 f"are not UTF-8, read as U+FFFD (first: line {self.first_repaired:,})"
+            )
+        if self.limited:
+            which = "translation" if self.limited == 1 else "translations"
+            self._say(
+                f"note: {self.limited:,} {which} ended at the longest length, perhaps too early "
+                f"(first: line {self.first_limited:,}); --max-length-ratio sets it"
             )
         if not self.quiet and not is_terminal(sys.stdin):
             took = max(time.monotonic() - self.began, 1e-9)

@@ -155,12 +155,15 @@ def translate(
             raise UsageError(f"{path}: {what}", "name text files, or give the text to stdin")
     share = Share.from_environment()
     flags = (length_penalty, max_length_ratio, search, precision, compile_, tag, scores)
-    call = (n_best, beam, *flags, as_json, json_lines, as_json or json_lines)
+    call = (n_best, beam, *flags, as_json, json_lines)
     models = [model, *(others or ())]
     keep_inputs([output, report], [*paths, *(file for each in models for file in each.glob("*"))])
     with ExitStack() as stack:
         lines = None
         if resume or share.world > 1:
+            asked = mtkit.SearchOptions().changed(search or (), n_best=n_best)
+            whole = asked.n_best == 1 or as_json or json_lines
+            require_shareable(files or [], output, a_line_each=whole)
             sinks, lines = parts(models, files or [], [output, report], call, share, keep=resume)
         else:
             sinks = [Sink(output), *([Sink(report)] if report else [])]
@@ -199,6 +202,20 @@ def translate(
     notes.end()
 
 
+def require_shareable(files: Sequence[Path], output: Path | None, *, a_line_each: bool) -> None:
+    """Raise UsageError for a call whose output cannot be put together from parts."""
+    if output is None or not files or not all(path.is_file() for path in files):
+        raise UsageError(
+            "only files can be shared among processes, or resumed: input and --output",
+            "mtkit translate MODEL in.txt -o out.txt",
+        )
+    if not a_line_each:
+        raise UsageError(
+            "several output lines for a line cannot be shared among processes, or resumed",
+            "add --json: an object a line",
+        )
+
+
 def parts(
     models: Sequence[Path],
     files: Sequence[Path],
@@ -208,22 +225,8 @@ def parts(
     *,
     keep: bool,
 ) -> tuple[list[Sink | Part], range]:
-    """The outputs as files that can be gone on with, and the lines that they still want.
-
-    Raises UsageError for a call whose output cannot be put together from parts.
-    """
+    """The outputs as files that can be gone on with, and the lines that they still want."""
     named = [path for path in outputs if path is not None]
-    n_best, whole = call[0], call[-1]
-    if outputs[0] is None or not files or not all(path.is_file() for path in files):
-        raise UsageError(
-            "only files can be shared among processes, or resumed: input and --output",
-            "mtkit translate MODEL in.txt -o out.txt",
-        )
-    if n_best != 1 and not whole:
-        raise UsageError(
-            "several output lines for a line cannot be shared among processes, or resumed",
-            "add --json: an object a line",
-        )
     inside = [path for model in models for path in model.glob("*")]
     weights = [path for path in sorted(inside) if path.suffix in _MODEL_FILES]
     owner = {"model": digest(weights), "input": digest(files), "options": list(call)}

@@ -18,8 +18,9 @@ def line_report(number: int, source: str, found: Translation, seconds: float) ->
 
     `status` is ok; empty (nothing to translate); split (longer than the model takes, translated
     sentence by sentence); over-long (a sentence of it was longer still, and was cut); or repaired
-    (ok, but it held what no model can read). `repetition`: the translation loops and the source
-    does not.
+    (ok, but it held what no model can read). `limited`: the translation, or a sentence of it, ended
+    because it had its longest length, and its end may be missing. `repetition`: the translation
+    loops and the source does not.
     """
     status = "repaired" if found.repaired and found.status == "ok" else found.status
     return {
@@ -28,6 +29,7 @@ def line_report(number: int, source: str, found: Translation, seconds: float) ->
         "source_tokens": found.source_tokens,
         "target_tokens": found.tokens,
         "score": found.score,
+        "limited": found.limited,
         "repetition": loops(found.text) and not loops(source),
         "seconds": round(seconds, 6),
     }

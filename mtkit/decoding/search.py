@@ -126,8 +126,10 @@ def _backtrack(steps: Sequence[Beam], batch: int, options: SearchOptions) -> lis
     lengths = torch.arange(1, len(steps) + 1, dtype=ended.dtype)  # [T]
     penalty = ((5 + lengths) / 6) ** options.length_penalty
     scores = (ended / penalty.view(-1, 1, 1)).transpose(0, 1).flatten(1)  # [B, T * K]
-    # Groups may find the same, and coverage may prefer another: then all are looked at.
-    count = beam if options.groups > 1 or options.coverage_penalty else options.n_best
+    count = options.n_best
+    if options.groups > 1 or options.coverage_penalty:
+        # Groups may find the same, and coverage may prefer another: all that finished are seen.
+        count = max(beam, int((scores > -inf).sum(1).max()))
     best, index = scores.topk(count)  # [B, N]
     lengths, slots = index // beam, index % beam  # [B, N] tokens before EOS, and whose they are
     written = torch.full((*index.shape, len(steps)), PAD)

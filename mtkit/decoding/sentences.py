@@ -46,15 +46,22 @@ class Line:
 
 
 def planned(
-    requests: Sequence[Request], options: Sequence[SearchOptions], encode: Encode, longest: int
+    requests: Sequence[Request],
+    options: Sequence[SearchOptions],
+    encode: Encode,
+    longest: int,
+    head: int = 0,
 ) -> list[Line]:
-    """Each line with its sentences of at most `longest` tokens, and how each is searched."""
+    """Each line with its sentences of at most `longest` tokens, and how each is searched.
+
+    `head` is how many tokens `encode` puts before every text: those of a tag.
+    """
     texts = [usable(request.source) for request in requests]
     encoded = encode(texts)
     lines = []
     for request, how, text, tokens in zip(requests, options, texts, encoded, strict=True):
         if len(tokens) > longest:
-            parts = split_line(text, encode, longest)
+            parts = split_line(text, encode, longest, head)
             cut = holds_long_sentence(text, encode, longest)
         else:
             parts, cut = [tokens] if tokens and not text.isspace() else [], False
@@ -78,11 +85,11 @@ def spread(request: Request, parts: int) -> list[Request]:
     return asked
 
 
-def split_line(text: str, encode: Encode, longest: int) -> list[list[int]]:
+def split_line(text: str, encode: Encode, longest: int, head: int = 0) -> list[list[int]]:
     """The line's tokens in pieces of at most `longest`, none of them lost.
 
     Cut in the middle as far as may be: at the end of a sentence, else at a space, else between two
-    tokens.
+    tokens. The first `head` tokens, those of a tag, stand before each piece.
     """
     (tokens,) = encode([text])
     if len(tokens) <= longest:
@@ -91,10 +98,12 @@ def split_line(text: str, encode: Encode, longest: int) -> list[list[int]]:
     if cut is None:
         cut = _nearest([match.end() for match in _SPACE.finditer(text)], text)
     if cut is None:
-        count = -(-len(tokens) // longest)
-        ends = [len(tokens) * index // count for index in range(count + 1)]
-        return [tokens[start:end] for start, end in pairwise(ends)]
-    return split_line(text[:cut], encode, longest) + split_line(text[cut:], encode, longest)
+        tag, rest = tokens[:head], tokens[head:]
+        count = -(-len(rest) // max(longest - head, 1))
+        ends = [len(rest) * index // count for index in range(count + 1)]
+        return [[*tag, *rest[start:end]] for start, end in pairwise(ends)]
+    halves = text[:cut], text[cut:]
+    return [part for half in halves for part in split_line(half, encode, longest, head)]
 
 
 def holds_long_sentence(text: str, encode: Encode, longest: int) -> bool:

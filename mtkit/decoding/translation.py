@@ -11,7 +11,7 @@ from mtkit.decoding.alignment import Links, links, without_unknown, words
 from mtkit.decoding.hypotheses import Hypothesis
 from mtkit.decoding.mbr import by_utility
 from mtkit.decoding.options import SearchOptions
-from mtkit.decoding.sentences import Line
+from mtkit.decoding.sentences import Line, Sentence
 from mtkit.metrics import utility
 from mtkit.symbols import EOS
 
@@ -36,6 +36,7 @@ class Alternative:
     score: float
     log_probability: float
     tokens: int
+    limited: bool = False  # ended because it had its longest length; its end may be missing
     pieces: tuple[str, ...] = ()  # with token_scores: the target's, an EOS for each part included
     token_scores: tuple[float, ...] = ()  # log-probability of each of them
     alignment: Links = ()  # on request: (source word, target word), from 0
@@ -54,6 +55,7 @@ class Translation:
     # empty: nothing to translate; split: in pieces; over-long: a sentence of it was cut for that
     status: Literal["ok", "empty", "split", "over-long"]
     repaired: bool = False  # characters that no model can read became U+FFFD
+    limited: bool = False  # ended because it had its longest length; its end may be missing
     alternatives: tuple[Alternative, ...] = ()  # the n best, this one first; () without n-best
     pieces: tuple[str, ...] = ()  # these four are of the best alternative
     token_scores: tuple[float, ...] = ()
@@ -92,8 +94,10 @@ class Writer:
         ranked = [
             self._joined(
                 [
-                    self._alternative(*part[rank], written[place] if written else ())
-                    for place, part in enumerate(parts)
+                    self._alternative(*part[rank], sentence, written[place] if written else ())
+                    for place, (part, sentence) in enumerate(
+                        zip(parts, line.sentences, strict=True)
+                    )
                 ],
                 written,
             )
@@ -102,6 +106,8 @@ class Writer:
         if options.mbr:
             order = by_utility([item.text for item in ranked], utility(options.mbr))
             ranked = [ranked[index] for index in order]
+        elif len(parts) > 1:
+            ranked.sort(key=lambda item: -item.score)
         ranked.sort(key=lambda item: len(line.request.unmet(item.text)))
         first = ranked[0]
         return Translation(
@@ -112,6 +118,7 @@ class Writer:
             source_tokens=sum(len(sentence.tokens) for sentence in line.sentences),
             status="over-long" if line.cut else "ok" if len(parts) == 1 else "split",
             repaired=line.repaired,
+            limited=first.limited,
             alternatives=tuple(ranked[: options.n_best]) if options.n_best > 1 else (),
             pieces=first.pieces,
             token_scores=first.token_scores,
@@ -134,7 +141,9 @@ class Writer:
         rest = iter(pieces)
         return [list(islice(rest, count)) for count in counts]
 
-    def _alternative(self, item: Hypothesis, text: str, written: Sequence[str]) -> Alternative:
+    def _alternative(
+        self, item: Hypothesis, text: str, sentence: Sentence, written: Sequence[str]
+    ) -> Alternative:
         options, piece = self.options, self.target_tokenizer.piece
         target = [piece(token) for token in item.tokens] if options.annotated else []
         if options.replace_unknown:
@@ -145,6 +154,7 @@ class Writer:
             item.score,
             item.log_probability,
             len(item.tokens),
+            len(item.tokens) + 1 >= options.longest(len(sentence.tokens)),
             (*target, piece(EOS)) if options.token_scores else (),
             item.token_scores if options.token_scores else (),
             links(item.alignment, written, target, self._tag_words) if options.alignment else (),
@@ -167,11 +177,18 @@ class Writer:
             ]
             before[0] += max(words(pieces), default=-1) + 1 - self._tag_words
             before[1] += len(part.text.split(" ")) if part.text else 0
+        score = self.options.score(log_probability, tokens + len(parts))
+        if self.options.coverage_penalty:  # a sum over the source's words, so over its sentences
+            score += sum(
+                part.score - self.options.score(part.log_probability, part.tokens + 1)
+                for part in parts
+            )
         return Alternative(
             " ".join(part.text for part in parts if part.text),
-            self.options.score(log_probability, tokens + len(parts)),
+            score,
             log_probability,
             tokens,
+            any(part.limited for part in parts),
             tuple(piece for part in parts for piece in part.pieces),
             tuple(score for part in parts for score in part.token_scores),
             tuple(aligned),

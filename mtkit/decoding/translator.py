@@ -1,6 +1,7 @@
 """Text in, text out: one translation for every line, in order, always."""
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -27,6 +28,7 @@ from mtkit.symbols import EOS, PAD
 
 _WINDOW = 4096
 _FIRST_WINDOW = 256
+_HYPOTHESES = 8  # of a sentence, for which max_tokens is meant
 # Searches of a line for a translation without what is forbidden.
 _ROUNDS = 20
 _TAG = re.compile(r"<[^<>\s]+>")
@@ -61,6 +63,7 @@ class Translator:
         self.workers = 1
         self.uncompiled = ""  # why compiled functions that were asked for are not used
         self._pool: Workers | None = None
+        self._sharing = threading.Lock()  # one call at a time talks to the processes
 
     @classmethod
     def load(
@@ -161,10 +164,18 @@ class Translator:
         """The source ids of each text, without EOS; the tag stands before them."""
         return self.source_tokenizer.encode([with_tag(self.tag, text) for text in texts])
 
+    @property
+    def _tag_tokens(self) -> int:
+        """How many tokens the tag puts before a text."""
+        if not self.tag:
+            return 0
+        with_it, without = self.encode(["x"]), self.source_tokenizer.encode(["x"])
+        return len(with_it[0]) - len(without[0])
+
     def _translate(self, lines: Sequence[str | Request]) -> list[Translation]:
         requests = [self._asked(line) for line in lines]
         options = [self._options_of(request) for request in requests]
-        plan = planned(requests, options, self.encode, self.max_source_length)
+        plan = planned(requests, options, self.encode, self.max_source_length, self._tag_tokens)
         found = self._search([sentence for line in plan for sentence in line.sentences])
         tokenizers = self.source_tokenizer, self.target_tokenizer
         return Writer(*tokenizers, self.tag, self.options).translations(plan, found)
@@ -246,7 +257,9 @@ class Translator:
         options: SearchOptions,
         demands: Sequence[Demand] | None,
     ) -> list[list[Hypothesis]]:
-        planned = batches([len(tokens) + 1 for tokens in sentences], self.max_tokens)
+        # What a step holds grows with the hypotheses; from eight on rows make room for them.
+        room = max(self.max_tokens * _HYPOTHESES // max(options.width, _HYPOTHESES), 1)
+        planned = batches([len(tokens) + 1 for tokens in sentences], room)
         given: list[Batch] = [
             (
                 options,
@@ -265,13 +278,14 @@ class Translator:
         """The results of the batches, by other processes where there are enough to share."""
         if self.workers == 1 or len(given) == 1:
             return map(self._search_batch, given)
-        if self._pool is None:
-            self._pool = Workers(self._search_batch, self.workers)
-        try:
-            return self._pool.map(given)
-        except BaseException:  # some are still at work: what they send would answer the next call
-            self.close()
-            raise
+        with self._sharing:
+            if self._pool is None:
+                self._pool = Workers(self._search_batch, self.workers)
+            try:
+                return self._pool.map(given)
+            except BaseException:  # some still work: what they send would answer the next call
+                self.close()
+                raise
 
     def _search_batch(self, batch: Batch) -> list[list[Hypothesis]]:
         options, sentences, demands = batch
@@ -299,8 +313,12 @@ def _by_compiled_functions(models: list[Seq2Seq]) -> tuple[list[Seq2Seq], str]:
     """The models that compute by compiled functions, or these models and why they do not."""
     from mtkit.models.compiled import compiled
     from mtkit.models.compiler import NotCompiledError
+    from mtkit.models.transformer import Transformer
 
+    # Transformers first: others are changed in place, and none shall be if one cannot be had.
+    order = sorted(range(len(models)), key=lambda at: not isinstance(models[at], Transformer))
     try:
-        return [compiled(model) for model in models], ""
+        made = {at: compiled(models[at]) for at in order}
     except NotCompiledError as reason:
         return models, str(reason)
+    return [made[at] for at in range(len(models))], ""

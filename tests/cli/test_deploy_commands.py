@@ -125,7 +125,15 @@ def test_output_of_another_call_is_not_gone_on_with(
     assert (tmp_path / ".out.txt.part").read_text(encoding="utf-8") == "kept\n"
 
 
-@pytest.mark.parametrize("flags", [[], ["-o", "out.gz"], ["-o", "out", "--n-best", "2"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["-o", "out.gz"],
+        ["-o", "out", "--n-best", "2"],
+        ["-o", "out", "--search", "n_best=2"],
+    ],
+)
 def test_what_cannot_be_resumed_is_refused(
     call: Call, model: Path, source: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ def test_record_says_what_became_of_the_line() -> None:
     record = line_report(7, "sing", found, 0.25)
     assert record == {
         "line": 7, "status": "repaired", "source_tokens": 3, "target_tokens": 6, "score": -1.5,
-        "repetition": True, "seconds": 0.25,
+        "limited": False, "repetition": True, "seconds": 0.25,
     }  # fmt: skip
     assert line_report(7, "la la la la la la", found, 0.25)["repetition"] is False
     assert line_report(1, "", Translation("", 0, 0, 0, 0, "empty", True), 0)["status"] == "empty"

@@ -39,6 +39,16 @@ def test_line_is_cut_at_sentence_ends_before_spaces_before_tokens(
     assert as_text(split_line(text, encode, longest)) == pieces
 
 
+@pytest.mark.parametrize("text", ["x" * 30, "a b. " * 9 + "y" * 20])
+def test_every_piece_has_the_tag(text: str) -> None:
+    def tagged(lines: Sequence[str]) -> list[list[int]]:
+        return [[1, 2, *tokens] if tokens else [] for tokens in encode(lines)]
+
+    pieces = split_line(text, tagged, 8, head=2)
+    assert all(piece[:2] == [1, 2] and 2 < len(piece) <= 8 for piece in pieces)
+    assert [token for piece in pieces for token in piece[2:]] == encode([text])[0]
+
+
 @pytest.mark.parametrize("longest", [1, 2, 7, 50])
 @pytest.mark.parametrize(
     "text",

@@ -12,9 +12,11 @@ from torch import Tensor
 from mtkit import model_dir
 from mtkit.data.corpus import Pair
 from mtkit.data.tokenizer import Tokenizer
+from mtkit.decoding import translator as translator_module
 from mtkit.decoding.evaluate import evaluate
+from mtkit.decoding.hypotheses import Hypothesis
 from mtkit.decoding.incoming import decode_line, usable
-from mtkit.decoding.search import SearchOptions
+from mtkit.decoding.search import SearchOptions, beam_search
 from mtkit.decoding.translator import Translator, batches
 from mtkit.errors import UsageError
 from mtkit.models.seq2seq import Seq2Seq
@@ -189,6 +191,57 @@ def test_long_line_is_translated_sentence_by_sentence(model: Seq2Seq, tokenizer:
     joined = two.translate([" ".join(CORPUS[:2])])[0]
     assert joined.status == "split"
     assert joined.text == " ".join(half for half in halves if half)
+
+
+def test_pieces_of_a_long_word_have_the_tag(model: Seq2Seq, tokenizer: Tokenizer) -> None:
+    translator = Translator(model, tokenizer, tokenizer, FAST, max_source_length=LONGEST)
+    translator.tag = "<2de>"
+    tag = len(tokenizer.encode(["<2de> x"])[0]) - len(tokenizer.encode(["x"])[0])
+    word = "".join(CORPUS).replace(" ", "").replace(".", "")
+    (plain,) = tokenizer.encode([word])
+    found = translator.translate([word])[0]
+    assert found.status == "over-long"
+    parts = -(-len(plain) // (LONGEST - tag))
+    assert found.source_tokens == len(plain) + parts * tag
+
+
+def test_translation_that_its_longest_length_ended_is_told(
+    model: Seq2Seq, tokenizer: Tokenizer
+) -> None:
+    short = SearchOptions(beam=1, max_length_ratio=0.0, max_length_offset=2)
+    found = Translator(model, tokenizer, tokenizer, short).translate([*CORPUS, ""])
+    assert [item.limited for item in found] == [item.tokens >= 1 for item in found]
+    assert any(item.limited for item in found)
+    wide = SearchOptions(beam=1, max_length_ratio=0.0, max_length_offset=400)
+    for item in Translator(model, tokenizer, tokenizer, wide).translate(CORPUS):
+        assert item.limited == (item.tokens >= 399)
+
+
+def test_n_best_of_a_split_line_comes_best_first(model: Seq2Seq, tokenizer: Tokenizer) -> None:
+    options = SearchOptions(beam=6, n_best=6, length_penalty=2.0)
+    translator = Translator(model, tokenizer, tokenizer, options, max_source_length=LONGEST)
+    lines = [" ".join(CORPUS[first : first + 3]) for first in range(len(CORPUS) - 2)]
+    found = [item for item in translator.translate(lines) if item.status == "split"]
+    assert found
+    for item in found:
+        scores = [other.score for other in item.alternatives]
+        assert scores == sorted(scores, reverse=True)
+        assert item.score == scores[0]
+
+
+def test_many_hypotheses_make_room_by_fewer_rows(
+    model: Seq2Seq, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[int, int]] = []
+
+    def seen(model: Seq2Seq, source: torch.Tensor, *rest: object) -> list[list[Hypothesis]]:
+        sizes.append((len(source), source.size(1)))
+        return beam_search(model, source, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(translator_module, "beam_search", seen)
+    options = replace(FAST, beam=32)
+    Translator(model, tokenizer, tokenizer, options, max_tokens=256).translate(CORPUS)
+    assert all(rows == 1 or rows * longest * 32 <= 256 * 8 for rows, longest in sizes)
 
 
 def test_n_best_is_given_on_request_only(model: Seq2Seq, tokenizer: Tokenizer) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,19 @@ def test_translations_are_the_same_for_any_number_of_workers(
         assert translator.translate(lines) == alone
         assert translator._pool is not None
         translator.close()
+
+
+def test_threads_that_share_a_translator_get_their_own_translations(
+    model: Seq2Seq, tokenizer: Tokenizer
+) -> None:
+    lines = list(fuzzed(120, seed=4))
+    translator = Translator(model, tokenizer, tokenizer, FAST, max_source_length=24, max_tokens=99)
+    halves = lines[::2], lines[1::2]
+    alone = [translator.translate(half) for half in halves]
+    translator.workers = 2
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(translator.translate, halves)) == alone
+    translator.close()
 
 
 def test_processors_are_shared_among_what_torchrun_started(
