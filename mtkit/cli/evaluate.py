@@ -142,6 +142,9 @@ def evaluate(
                 f"leave --{flag} out",
             )
     language = target_language or _language_of(reference[0])
+    if not language and not tokenize:
+        say("note: the target language is not known; BLEU counts words as in European languages")
+        say("      (say it: --target-language ko)")
     of_files(
         [Path(name) for name in what], reference, Scorer(language, lowercase, tokenize), as_json
     )

@@ -50,6 +50,7 @@ def list_recipes(
     if not as_json:
         draw(table)
         say("train one: mtkit train NAME    read one: mtkit recipe show NAME")
+        say(f"presets, for mtkit train --preset NAME: {', '.join(shipped.presets())}")
 
 
 @app.command(
@@ -69,7 +70,7 @@ def show(
     """Print a recipe as it was written, or with every default."""
     import mtkit
 
-    path = shipped.find(recipe)
+    path = shipped.find(recipe, or_preset=True)
     loaded = mtkit.Recipe.load(path, changes or ())
     if resolved or changes:
         write(loaded.to_toml())
@@ -92,7 +93,7 @@ def copy(
     """Copy a recipe, comments included, to a file of your own."""
     import mtkit
 
-    source = shipped.find(recipe)
+    source = shipped.find(recipe, or_preset=True)
     mtkit.Recipe.load(source)
     target = path or Path(source.name)
     target = target / source.name if target.is_dir() else target
@@ -119,6 +120,7 @@ def check(recipe: Name, changes: Changes = None) -> None:
 
     path = shipped.find(recipe)
     loaded = mtkit.Recipe.load(path, changes or ())
+    shipped.require_corpora(path, loaded, changes or ())
     for key in ("train", "valid", "test"):
         corpora = getattr(loaded.data, key)
         if corpora and not any(name.startswith("hf:") for name in corpora):

@@ -2,6 +2,7 @@
 
 import difflib
 import tomllib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.toml"))
 
 
-def find(name: str) -> Path:
-    """The recipe file that a path or the name of a shipped recipe means. Raises RecipeError."""
+def find(name: str, *, or_preset: bool = False) -> Path:
+    """The recipe file that a path or the name of a shipped recipe means. Raises RecipeError.
+
+    With `or_preset` the name of a preset means its file.
+    """
     path = Path(name)
     if path.is_file():
         return path
@@ -39,6 +43,8 @@ def find(name: str) -> Path:
             return path / "recipe.toml"
         raise RecipeError(f"{name} is a folder without a recipe.toml", "see: mtkit recipe list")
     known = {file.stem: file for file in folder().glob("*.toml")}
+    if or_preset and spelled(name) in presets():
+        return folder() / "presets" / f"{spelled(name)}.toml"
     if path.name == name and path.name.removesuffix(".toml") in known:
         return known[path.name.removesuffix(".toml")]
     near = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.5)
@@ -91,6 +97,33 @@ def sheet(name: str) -> dict[str, Any] | None:
         shared = [point for point in other["points"] if point["number"] not in own]
         found["points"] = sorted([*shared, *found["points"]], key=lambda point: point["number"])
     return found
+
+
+def require_corpora(
+    path: Path, recipe: "Recipe", changes: Sequence[str], named: Collection[str] = ()
+) -> None:
+    """See that the files which a shipped recipe names are at hand.
+
+    Corpora that a call names otherwise, by `--set` in `changes` or by an option in `named`, are its
+    own. Raises MissingFileError that says how to come by the files.
+    """
+    import mtkit
+
+    if path.parent != folder():
+        return
+    changed = {change.partition("=")[0].removeprefix("data.") for change in changes}
+    for key in ("train", "valid", "test"):
+        corpora = [corpus for corpus in getattr(recipe.data, key) if not corpus.startswith("hf:")]
+        if corpora and key not in changed.union(named):
+            option = "--corpus" if key == "train" else f"--{key}"
+            try:
+                mtkit.open_corpora(corpora)
+            except mtkit.MissingFileError as error:
+                raise mtkit.MissingFileError(
+                    error.message,
+                    f"mtkit recipe show {path.stem} says where it comes from; "
+                    f"mtkit train {option} names another",
+                ) from None
 
 
 def heading(path: Path) -> list[str]:

@@ -208,9 +208,7 @@ def from_recipe(name: str, corpora: dict[str, list[str]], changes: list[str]) ->
     path = shipped.find(name)
     recipe = mtkit.Recipe.load(path, changes)
     named = {key: tuple(names) for key, names in corpora.items() if names}
-    if path.parent == shipped.folder():
-        changed = {change.partition("=")[0].removeprefix("data.") for change in changes}
-        require_corpora(recipe, path.stem, changed.union(named))
+    shipped.require_corpora(path, recipe, changes, named)
     if named:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=named)})
     if not recipe.data.train:
@@ -218,26 +216,6 @@ def from_recipe(name: str, corpora: dict[str, list[str]], changes: list[str]) ->
             f"{path}: data.train is empty", "name a corpus: --corpus, or --source and --target"
         )
     return with_languages(recipe)
-
-
-def require_corpora(recipe: "Recipe", name: str, others: set[str]) -> None:
-    """See that the files a shipped recipe names are at hand, except where the call names `others`.
-
-    Raises MissingFileError that says how to come by them.
-    """
-    import mtkit
-
-    for key in ("train", "valid", "test"):
-        corpora = [corpus for corpus in getattr(recipe.data, key) if not corpus.startswith("hf:")]
-        if corpora and key not in others:
-            option = "--corpus" if key == "train" else f"--{key}"
-            try:
-                mtkit.open_corpora(corpora)
-            except mtkit.MissingFileError as error:
-                raise mtkit.MissingFileError(
-                    error.message,
-                    f"mtkit recipe show {name} says where it comes from; {option} names another",
-                ) from None
 
 
 def with_languages(recipe: "Recipe") -> "Recipe":

@@ -55,6 +55,11 @@ FAST = "multi30k-en-de-fast"
             "data/multi30k/val.en does not exist",
             "--valid names another",
         ),
+        (
+            ["recipe", "check", FAST],
+            "data/multi30k/train.en does not exist",
+            f"mtkit recipe show {FAST} says",
+        ),
         (["translate", "nowhere"], "nowhere: there is no such model", "ls"),
         (["translate", "nowhere", "missing.txt"], "missing.txt: no such file", "stdin"),
         (["evaluate", "nowhere"], "nowhere: there is no such model", "ls runs"),

@@ -35,6 +35,16 @@ def test_file_is_scored_with_signatures(call: Call, files: dict[str, Path]) -> N
     assert "\x1b" not in table.out
 
 
+def test_language_that_a_name_does_not_tell_is_asked_for(
+    call: Call, files: dict[str, Path]
+) -> None:
+    texts = files["same.txt"], files["lower.txt"]
+    assert "--target-language" in call("evaluate", texts[0], "-r", texts[1]).err
+    told = ["--target-language", "en"], ["--tokenize", "13a"]
+    assert all("--target" not in call("evaluate", texts[0], "-r", texts[1], *t).err for t in told)
+    assert "--target" not in call("evaluate", texts[0], "-r", files["ref.en"]).err
+
+
 def test_variants_are_told_by_their_signatures(call: Call, files: dict[str, Path]) -> None:
     plain = call("evaluate", files["lower.txt"], "-r", files["ref.en"], "--json")
     variant = call(

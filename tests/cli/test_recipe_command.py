@@ -46,6 +46,18 @@ def test_every_preset_is_a_recipe(name: str) -> None:
     assert limits.updates or limits.epochs or limits.minutes or recipe.validation.patience
 
 
+def test_presets_are_named_shown_and_copied(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "tiny, small, base" in call("recipe", "list").err
+    assert "# Tens of thousands of pairs" in call("recipe", "show", "tiny").out
+    assert "width" in call("recipe", "show", "luong2015/small", "--resolved").out
+    assert call("recipe", "copy", "tiny", "mine.toml").code == 0
+    assert mtkit.Recipe.load(Path("mine.toml")).model.kind == "transformer"
+    assert call("train", "tiny").code == 2, "a preset is no recipe: it names no corpus"
+
+
 def test_check_finds_an_unknown_key(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[training]\nwarmup = 3\n")
