@@ -39,9 +39,12 @@ class AttentionMaps:
     words: tuple[tuple[str, str], ...]  # target word, the source word that it looks at most
 
 
-def attention(loaded: LoadedModel, source: str, target: str | None = None) -> AttentionMaps:
+def attention(
+    loaded: LoadedModel, source: str, target: str | None = None, *, tag: str | None = None
+) -> AttentionMaps:
     """Alignment maps of a sentence with its translation, or with the model's own if None.
 
+    `tag` stands before the source; None: the recipe's.
     A Transformer gives the mean over heads of every layer and each head of the cross-attention.
     Raises ModelError for a context vector, which attends to nothing.
     """
@@ -51,7 +54,7 @@ def attention(loaded: LoadedModel, source: str, target: str | None = None) -> At
             f"{loaded.path} has a context vector, which attends to nothing",
             "name a model with attention (model.memory), or a Transformer",
         )
-    source = with_tag(loaded.recipe.search.tag, source)
+    source = with_tag(loaded.recipe.search.tag if tag is None else tag, source)
     if target is None:
         translator = Translator(
             loaded.model,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from math import floor, isfinite, log10
+from unicodedata import east_asian_width
 
 # Okabe and Ito's palette, told apart by colour-blind eyes; yellow, too faint on white, is last.
 PALETTE = (
@@ -12,6 +13,7 @@ PALETTE = (
 WIDTH, HEIGHT = 680, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 230, 34, 44
 _LINE = 14  # pixels between two labels
+_LONGEST = 30  # characters of a label that have room; a longer one, a path, has its end
 # Below 1e-12 of the first norm nothing is learned: what is there would only flatten the rest.
 _FLOOR = 1e-12
 _ALONE = """
@@ -106,8 +108,8 @@ def heat_map(
     """Shares in [0, 1] as squares, the largest of all the darkest; rows and columns are named."""
     cell = 16
     largest = max((weight for row in weights for weight in row), default=0.0) or 1.0
-    left = 12 + 8 * max(map(len, rows))
-    top = 12 + 8 * max(map(len, columns))
+    left = 12 + 8 * max(map(_cells, rows))
+    top = 12 + 8 * max(map(_cells, columns))
     parts = []
     for j, name in enumerate(columns):
         x = left + j * cell + 11
@@ -123,6 +125,11 @@ def heat_map(
             for j, w in enumerate(row)
         ]
     return _svg(left + cell * len(columns) + 4, top + cell * len(rows) + 4, parts, "attention")
+
+
+def _cells(text: str) -> int:
+    """How wide a text is in Latin letters: characters of East Asia count twice."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _finite(curve: Line, logarithmic: bool) -> Line:
@@ -201,7 +208,7 @@ def _names(ends: Sequence[tuple[float, str, str]]) -> list[str]:
         places[i] = min(places[i], room)
     return [
         f'<text x="{WIDTH - _RIGHT + 8}" y="{y + 4:.1f}" style="fill: {colour}" class="name">'
-        f"{escape(name)}</text>"
+        f"{escape(name if len(name) <= _LONGEST else f'…{name[1 - _LONGEST :]}')}</text>"
         for y, (_, name, colour) in zip(places, ordered, strict=True)
     ]
 

@@ -30,7 +30,7 @@ class Point:
 class RunFacts:
     """What a run folder tells of its training."""
 
-    name: str
+    name: str  # the folder's, or its path where another run's has that name
     path: Path
     title: str
     parameters: int
@@ -50,7 +50,7 @@ class Compared:
     translations: tuple[str, ...]
     sentences_per_second: float
     scores: dict[str, metrics.Score]
-    p_values: dict[str, float | None]  # that the difference from the first run is chance
+    p_values: dict[str, float | None]  # of the difference from the first run
 
     def row(self) -> dict[str, object]:
         """The table's row, for machines."""
@@ -85,9 +85,9 @@ def run_facts(path: Path) -> RunFacts:
     best = card.get("valid", {}).get("update")
     losses = [point.loss for point in points if point.update == best]
     return RunFacts(
-        path.name,
+        path.resolve().name,
         path,
-        card.get("title") or path.name,
+        card.get("title") or path.resolve().name,
         card.get("parameters", 0),
         max((point.update for point in points), default=card.get("update", 0)),
         max((point.seconds for point in points), default=card.get("seconds", 0.0)),
@@ -116,12 +116,14 @@ def compare_runs(
     pairs: Sequence[Pair],
     *,
     target_language: str = "",
+    tag: str | None = None,
     device: str = "auto",
     listen: Callable[[str], None] | None = None,
 ) -> list[Compared]:
     """Translate one corpus with every run and compare with the first, by paired bootstrap.
 
-    Raises DataError without pairs, ModelError for a folder without a model.
+    `tag` stands before each source; None: that of the run's recipe. Raises DataError without pairs,
+    ModelError for a folder without a model.
     """
     if not pairs:
         raise DataError("there is no pair to compare runs on", "name one with pairs: --corpus")
@@ -129,8 +131,9 @@ def compare_runs(
     found = []
     for run in runs:
         if listen:
-            listen(f"translating {len(pairs):,} sentences with {run.name}")
+            listen(f"translating {len(pairs):,} sentences with {run}")
         translator = Translator.load(run, device=device)
+        translator.tag = translator.tag if tag is None else tag
         found.append(evaluate(translator, pairs, target_language=target_language, metrics=()))
     texts = [tuple(t.text for t in evaluation.translations) for evaluation in found]
     scores = [_scores(text, pairs, target_language) for text in texts]
@@ -154,10 +157,14 @@ def compare_runs(
 
 
 def told_apart(facts: Sequence[RunFacts]) -> list[RunFacts]:
-    """The same with titles that differ: where two have one title, their paths stand behind it."""
-    counts = Counter(run.title for run in facts)
+    """The same with names and titles that differ: by their paths, where two have one of them."""
+    names, titles = Counter(run.name for run in facts), Counter(run.title for run in facts)
     return [
-        replace(run, title=f"{run.title} ({run.path})") if counts[run.title] > 1 else run
+        replace(
+            run,
+            name=str(run.path) if names[run.name] > 1 else run.name,
+            title=f"{run.title} ({run.path})" if titles[run.title] > 1 else run.title,
+        )
         for run in facts
     ]
 

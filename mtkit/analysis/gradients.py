@@ -65,18 +65,21 @@ class Gradients:
     radius: float  # largest |eigenvalue| of the decoder's candidate matrix; nan where it has none
 
 
-def gradients(run: Path, pairs: Sequence[Pair], *, most: int = 24) -> list[Gradients]:
+def gradients(
+    run: Path, pairs: Sequence[Pair], *, most: int = 24, tag: str | None = None
+) -> list[Gradients]:
     """A run's gradients at initialisation and as trained, over the longest `most` pairs.
 
-    The initial weights are drawn again from the recipe's seed, as training drew them. Raises
-    DataError when there are no pairs, ModelError for a kind of model without known states.
+    `tag` stands before each source; None: the recipe's. The initial weights are drawn again from
+    the recipe's seed, as training drew them. Raises DataError when there are no pairs, ModelError
+    for a kind of model without known states.
     """
     if not pairs:
         raise DataError("there is no pair to follow gradients through", "name a corpus with pairs")
     loaded = model_dir.load(run)
     longest = sorted(pairs, key=lambda pair: -len(pair.source.split()))[:most]
     tokenizers = loaded.source_tokenizer, loaded.target_tokenizer
-    tag = loaded.recipe.search.tag
+    tag = loaded.recipe.search.tag if tag is None else tag
     tagged = [Pair(with_tag(tag, pair.source), pair.target) for pair in longest]
     rows = encoded(tagged, *tokenizers)
     with torch.random.fork_rng(devices=[]):

@@ -1,5 +1,7 @@
 """The ladder: train every rung into a run folder of its own, measure them all, judge the claims."""
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,7 @@ class Climbed:
     evidence: tuple[Evidence, ...]
     claims: tuple[Claim, ...]
     interrupted: bool = False
+    short: tuple[Path, ...] = ()  # runs that the clock ended before their updates were made
 
 
 Listen = Callable[[int, int, str, Event | None], None]  # rung number from 0, rungs, title, event
@@ -66,24 +69,45 @@ def climb(plan: Climb, listen: Listen = lambda number, count, title, event: None
     ordered = sorted(found, key=lambda run: (found[run].seed, place_of(found[run].rung)))
     evidence = [found[run] for run in ordered]
     seeds = sorted({item.seed for item in evidence})
-    first = [run for run in ordered if found[run].seed == seeds[0]]
+    first = [run for run in ordered if found[run].seed == whole_seed(evidence)]
     claims = judge(evidence, _experiments(first, seeds))
-    table = {"claims": claims, "evidence": evidence}
+    short = tuple(filter(_ended_by_the_clock, ordered))
+    table = {"claims": claims, "evidence": evidence, "ended_by_the_clock": list(map(str, short))}
     write_text(json_text(table, indent=1), plan.folder / "claims.json")
-    return Climbed(tuple(ordered), tuple(evidence), tuple(claims))
+    return Climbed(tuple(ordered), tuple(evidence), tuple(claims), short=short)
+
+
+def whole_seed(evidence: Sequence[Evidence]) -> int:
+    """The seed of which most rungs were trained, the lowest of them."""
+    counts = Counter(item.seed for item in evidence)
+    return min(counts, key=lambda seed: (-counts[seed], seed))
 
 
 def _of_other_calls(plan: Climb, known: set[Path]) -> Iterator[tuple[Rung, int]]:
-    """Rungs that were trained to their end in the plan's folder by a recipe of this plan."""
+    """Rungs that were trained to their end in the plan's folder by a recipe of this plan.
+
+    Those that the clock ended are none of them, unless it is this plan's.
+    """
     for path in sorted(plan.folder.glob("seed-*/*/finished.json")):
         seed = path.parent.parent.name.removeprefix("seed-")
         if path.parent in known or not seed.isdigit():
             continue
         for rung in RUNGS:
-            if rung.name == path.parent.name and same_training(
-                Recipe.load(path.parent / "recipe.toml"), recipe_of(rung, plan, int(seed))
-            ):
+            if rung.name != path.parent.name:
+                continue
+            made, wanted = (
+                Recipe.load(path.parent / "recipe.toml"),
+                recipe_of(rung, plan, int(seed)),
+            )
+            as_long = made.training.minutes == wanted.training.minutes
+            if same_training(made, wanted) and (as_long or not _ended_by_the_clock(path.parent)):
                 yield rung, int(seed)
+
+
+def _ended_by_the_clock(run: Path) -> bool:
+    """Whether a finished run made fewer updates than it was to make."""
+    finished = json.loads((run / "finished.json").read_text(encoding="utf-8"))
+    return str(finished["reason"]).endswith("minutes")
 
 
 def _trained(

@@ -13,7 +13,7 @@ from mtkit.analysis.claims import claims_table
 from mtkit.analysis.comparison import Compared, compare_runs
 from mtkit.analysis.evidence import Evidence, valid_pairs
 from mtkit.analysis.gradients import gradients
-from mtkit.analysis.ladder import Climbed
+from mtkit.analysis.ladder import Climbed, whole_seed
 from mtkit.analysis.length import Bin, by_copies, by_length, by_rarity
 from mtkit.analysis.rungs import chosen
 from mtkit.data.corpus import Pair, open_corpora
@@ -24,13 +24,20 @@ from mtkit.training.checkpoint import write_text
 _COMPARED = 200
 
 
-def binned_scores(run: Path, pairs: Sequence[Pair], *, by: str = "length") -> list[Bin]:
-    """A run's scores of pairs by `length`, `rare` or `copies`. Raises UsageError for others."""
+def binned_scores(
+    run: Path, pairs: Sequence[Pair], *, by: str = "length", tag: str | None = None
+) -> list[Bin]:
+    """A run's scores of pairs by `length`, `rare` or `copies`. Raises UsageError for others.
+
+    `tag` stands before each source; None: the recipe's.
+    """
     if by not in ("length", "rare", "copies"):
         raise UsageError(f"--by {by} sorts nothing", "--by length, --by rare or --by copies")
     loaded = model_dir.load(run)
     language = loaded.recipe.data.target_language
-    found = Translator.load(run).translate([pair.source for pair in pairs])
+    translator = Translator.load(run)
+    translator.tag = translator.tag if tag is None else tag
+    found = translator.translate([pair.source for pair in pairs])
     texts = [translation.text for translation in found]
     match by:
         case "rare":
@@ -43,25 +50,33 @@ def binned_scores(run: Path, pairs: Sequence[Pair], *, by: str = "length") -> li
 
 
 def write_comparison(
-    path: Path, compared: Sequence[Compared], pairs: Sequence[Pair], *, target_language: str = ""
+    path: Path,
+    compared: Sequence[Compared],
+    pairs: Sequence[Pair],
+    *,
+    target_language: str = "",
+    tag: str | None = None,
 ) -> None:
-    """The report of runs: table, curves, lengths, gradients, attention, sentences."""
+    """The report of runs: table, curves, lengths, gradients, attention, sentences.
+
+    `tag` stands before each source; None: that of the run's recipe.
+    """
     table, curves, *sentences = report.comparison_sections(compared, pairs)
     lengths = {
-        run.facts.title: by_length(pairs, run.translations, target_language=target_language)
+        run.facts.name: by_length(pairs, run.translations, target_language=target_language)
         for run in compared
     }
     reached = [
-        replace(item, name=run.facts.title)
+        replace(item, name=run.facts.name)
         for run in compared
-        for item in gradients(run.facts.path, pairs, most=8)
+        for item in gradients(run.facts.path, pairs, most=8, tag=tag)
     ]
     sections = [
         table,
         curves,
         report.length_section(lengths),
         report.gradient_section(reached),
-        *_attention({run.facts.title: run.facts.path for run in compared}, pairs),
+        *_attention({run.facts.title: run.facts.path for run in compared}, pairs, tag),
         *sentences,
     ]
     report.write_page(path, report.page("Comparison of runs", sections))
@@ -70,10 +85,10 @@ def write_comparison(
 def write_ladder(folder: Path, climbed: Climbed) -> Path:
     """The ladder's report, which is the path that is given back, and two parts of it as files.
 
-    report.html: the claims, then what they were computed from, of the first seed; claims.md: the
+    report.html: the claims, then what they were computed from, of one seed; claims.md: the
     table of claims; lengths.svg: the main picture, over all seeds.
     """
-    first = min(item.seed for item in climbed.evidence)
+    first = whole_seed(climbed.evidence)
     measured = [item for item in climbed.evidence if item.seed == first]
     runs = [
         run for run, item in zip(climbed.runs, climbed.evidence, strict=True) if item.seed == first
@@ -98,7 +113,11 @@ def write_ladder(folder: Path, climbed: Climbed) -> Path:
     ]
     page = folder / "report.html"
     report.write_page(page, report.page("From RNN to Transformer", sections))
-    write_text(claims_table(climbed.claims), folder / "claims.md")
+    claims = claims_table(climbed.claims)
+    if climbed.short:
+        names = ", ".join(f"{run.parent.name}/{run.name}" for run in climbed.short)
+        claims += f"\nThe clock ended these before all updates were made: {names}.\n"
+    write_text(claims, folder / "claims.md")
     if picture:
         write_text(alone(picture), folder / "lengths.svg")
     return page
@@ -127,14 +146,16 @@ def lengths_picture(evidence: Sequence[Evidence]) -> str:
     return lines_chart(curves, "words of the source", "BLEU", ticks=labels)
 
 
-def _attention(runs: Mapping[str, Path], pairs: Sequence[Pair]) -> list[str]:
+def _attention(
+    runs: Mapping[str, Path], pairs: Sequence[Pair], tag: str | None = None
+) -> list[str]:
     """The maps of one sentence of middling length, by every run that attends."""
     chosen = sorted(pairs, key=lambda pair: abs(len(pair.source.split()) - 8))[0]
     parts = ["<h2>Attention</h2>"]
     for title, run in runs.items():
         loaded = model_dir.load(run)
         try:
-            found = attention(loaded, chosen.source, chosen.target)
+            found = attention(loaded, chosen.source, chosen.target, tag=tag)
         except ModelError:
             continue  # a context vector
         parts.append(report.attention_section(title, found))

@@ -89,8 +89,9 @@ def runs_table(compared: Sequence[Compared]) -> str:
         f"{score.label}|{score.signature}" for score in compared[0].scores.values()
     )
     note = (
-        f"{compared[0].scores['bleu'].sentences} sentences. {signatures}. p: that the difference "
-        "from the first run is chance, by paired bootstrap. tokens/s: target tokens in training, "
+        f"{compared[0].scores['bleu'].sentences} sentences. {signatures}. p: how often so "
+        "large a difference from the first run would come by chance were both equally good, by "
+        "paired bootstrap. tokens/s: target tokens in training, "
         "of the whole machine at that time."
     )
     return f"<h2>Runs</h2>{table(heads, rows)}<p class='note'>{escape(note)}</p>"
@@ -99,7 +100,7 @@ def runs_table(compared: Sequence[Compared]) -> str:
 def learning_curves(compared: Sequence[Compared]) -> str:
     """Validation loss by update."""
     curves = [
-        Line(run.facts.title, tuple((float(p.update), p.loss) for p in run.facts.curve))
+        Line(run.facts.name, tuple((float(p.update), p.loss) for p in run.facts.curve))
         for run in compared
     ]
     return f"<h2>Learning curves</h2>{lines_chart(curves, 'updates', 'validation loss')}"

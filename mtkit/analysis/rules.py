@@ -17,6 +17,7 @@ ATTENTION = ("lstm-additive", "lstm-dot", "transformer")
 GATED = ("gru", "lstm")
 _LEARNED = 5.0  # BLEU above chance on the shortest sentences, below which a model is not judged
 _FALLS, _STAYS = 0.5, 0.75  # of it kept on the longest
+_FEW = 8  # sentences, below which there is no interval to judge by
 _BLIND = 1e-3  # nats a token: an encoder without positions differs only by rounding
 
 Found = Mapping[str, Evidence]  # one seed's rungs by name
@@ -60,9 +61,11 @@ VANISHING = (
 def vanishing(seeds: Sequence[Found]) -> Judged:
     """Claim 1: the encoder's gradient, from the state after the last token backwards."""
     seeds = _with(seeds, CONTEXT)
-    whole = [s for s in seeds if all(g.encoder.far for n in CONTEXT for g in s[n].gradients)]
+    whole = [
+        s for s in seeds if all(len(g.encoder.far) >= _FEW for n in CONTEXT for g in s[n].gradients)
+    ]
     if not whole:
-        return MISSING if not seeds else Judged(f"no source was longer than {FAR} tokens")
+        return MISSING if not seeds else Judged(f"too few sources were longer than {FAR} tokens")
     kept = _each(whole, CONTEXT, lambda e: f"{_left(e, 0):.2g} → {_left(e, 1):.2g}")
     steps = _each(
         whole, CONTEXT, lambda e: " → ".join(f"{g.encoder.steps:.0%}" for g in e.gradients)
@@ -136,15 +139,16 @@ class Kept:
 
 
 def kept(item: Evidence) -> Kept | None:
-    """None where there are fewer than two bins of length.
+    """None where there are fewer than two bins of length with enough sentences.
 
     The interval is that of a quotient of two independent figures, to first order.
     """
-    if len(item.bins) < 2:
+    both = [pair for pair in zip(item.bins, item.chance, strict=True) if pair[0].sentences >= _FEW]
+    if len(both) < 2:
         return None
-    first, last = item.bins[0], item.bins[-1]
-    short = first.scores[0].value - item.chance[0]
-    long = last.scores[0].value - item.chance[-1]
+    (first, first_chance), (last, last_chance) = both[0], both[-1]
+    short = first.scores[0].value - first_chance
+    long = last.scores[0].value - last_chance
     if short <= 0:
         return Kept(short, 0.0, inf)
     share = long / short
@@ -159,9 +163,9 @@ def falling(seeds: Sequence[Found]) -> Judged:
         return MISSING
     shares = [{n: k for n in names if n in s and (k := kept(s[n])) is not None} for s in seeds]
     if not all(shares):
-        return Judged("the sentences measured are all of one length")
-    item = next(iter(seeds[0].values()))
-    labels = item.bins[0].label, item.bins[-1].label
+        return Judged("nearly all sentences measured are of one length")
+    bins = [b for b in next(iter(seeds[0].values())).bins if b.sentences >= _FEW]
+    labels = bins[0].label, bins[-1].label
 
     def words(name: str) -> str:
         found = [share[name] for share in shares if name in share]

@@ -1,6 +1,8 @@
 """`mtkit analyze`: how far gradients reach, what length does, what a model attends to."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -54,8 +56,13 @@ def gradients(
     """Print what is left of the gradient by distance from the loss (Pascanu et al. 2013)."""
     import mtkit
 
-    pairs = pairs_of(corpus, runs)
-    found = [item for run in runs for item in mtkit.gradients(run, pairs, most=most)]
+    pairs, tag = pairs_of(corpus, runs)
+    alike = len({run.resolve().name for run in runs}) < len(runs)
+    found = [
+        replace(item, name=str(run)) if alike else item
+        for run in runs
+        for item in mtkit.gradients(run, pairs, most=most, tag=tag)
+    ]
     if as_json:
         for item in found:
             write(json_line(item))
@@ -95,11 +102,11 @@ def length(
     """Print corpus BLEU and chrF by source length, rare or copied words, with 95 % intervals."""
     import mtkit
 
-    pairs = pairs_of(corpus, runs)[:most]
+    pairs, tag = pairs_of(corpus, runs, most)
     found: dict[str, Sequence[Bin]] = {}
     for run in runs:
         say(f"translating {len(pairs):,} sentences with {run}")
-        found[str(run)] = mtkit.binned_scores(run, pairs, by=by)
+        found[str(run)] = mtkit.binned_scores(run, pairs, by=by, tag=tag)
     for name, bins in found.items():
         if as_json:
             for item in bins:
@@ -122,7 +129,8 @@ def length(
 @app.command(
     epilog=examples(
         "mtkit analyze attention runs/lstm --source 'Das ist ein Haus.'",
-        "mtkit analyze attention runs/transformer --heads --plot map.png",
+        "mtkit analyze attention runs/transformer --heads",
+        "mtkit analyze attention runs/transformer --plot map.png",
     )
 )
 def attention(
@@ -143,9 +151,11 @@ def attention(
     """Draw which source tokens each target token looks at, with entropies and word alignments."""
     import mtkit
 
+    tag = None
     if source is None:
-        source = pairs_of(corpus, [model])[0].source
-    found = mtkit.attention(mtkit.load(model), source, target)
+        pairs, tag = pairs_of(corpus, [model], 1)
+        source = pairs[0].source
+    found = mtkit.attention(mtkit.load(model), source, target, tag=tag)
     if as_json:
         write(json_line(found))
     else:
@@ -156,31 +166,50 @@ def attention(
         say(f"the picture is {plot}")
 
 
-def pairs_of(corpus: str | None, runs: Sequence[Path]) -> "list[Pair]":
-    """The pairs of a corpus by name, or of the validation corpora of the first run's recipe."""
+def pairs_of(
+    corpus: str | None, runs: Sequence[Path], most: int | None = None
+) -> "tuple[list[Pair], str | None]":
+    """The first pairs of a corpus by name, or of the validation corpora of the first run's recipe.
+
+    With them the tag that is to stand before their sources: "" where they bring their own, and
+    None, each run's own, elsewhere. Raises DataError where there is no pair.
+    """
     import mtkit
 
-    if corpus:
-        return list(mtkit.open_corpora([corpus]))
-    if not (runs[0] / "recipe.toml").is_file():
-        raise mtkit.ModelError(f"{runs[0]}: there is no such model directory", "see: ls runs")
-    data = mtkit.Recipe.load(runs[0] / "recipe.toml").data
+    names = (corpus,) if corpus else _validated_on(runs[0])
+    opened = mtkit.open_corpora(names)
+    pairs = list(islice(opened, most))
+    if not pairs:
+        raise mtkit.DataError(f"{opened.name} holds no pair", "name a corpus: --corpus NAME")
+    return pairs, "" if opened.tags else None
+
+
+def _validated_on(run: Path) -> tuple[str, ...]:
+    import mtkit
+
+    if not (run / "recipe.toml").is_file():
+        raise mtkit.ModelError(f"{run}: there is no such model directory", "see: ls runs")
+    data = mtkit.Recipe.load(run / "recipe.toml").data
     if not data.valid:
-        raise mtkit.UsageError(f"{runs[0]} names no data.valid", "name a corpus: --corpus NAME")
-    return list(mtkit.open_corpora(data.valid))
+        raise mtkit.UsageError(f"{run} names no data.valid", "name a corpus: --corpus NAME")
+    return data.valid
 
 
 def heat_lines(found: "AttentionMaps", heads: bool) -> list[str]:
     """Alignment maps in characters: rows are target tokens, columns source tokens."""
+    from rich.cells import cell_len
+
     lines = ["source: " + " ".join(f"{n}:{piece}" for n, piece in enumerate(found.source))]
-    wide = max(map(len, found.target))
+    wide = max(map(cell_len, found.target))
     numbers = range(len(found.source))
     for item in found.maps if heads else found.maps[:1]:
         lines += ["", f"{item.name}, entropy {item.entropy:.2f} bits"]
         lines.append(" " * wide + "".join(f"{n:>3}" for n in numbers))
         for piece, row in zip(found.target, item.weights, strict=True):
             shades = (_SHADES[min(int(w * len(_SHADES)), len(_SHADES) - 1)] for w in row)
-            lines.append(piece.rjust(wide) + "".join(f"  {shade}" for shade in shades))
+            lines.append(
+                " " * (wide - cell_len(piece)) + piece + "".join(f"  {shade}" for shade in shades)
+            )
     return [*lines, "", *(f"{target} <- {source}" for target, source in found.words)]
 
 

@@ -40,16 +40,18 @@ def compare(
     """Compare runs: size, cost, speed, loss, scores, and whether these differ from the first's."""
     import mtkit
 
-    pairs = pairs_of(corpus, runs)[:most]
+    pairs, tag = pairs_of(corpus, runs, most)
     language = mtkit.Recipe.load(runs[0] / "recipe.toml").data.target_language
-    compared = mtkit.compare_runs(runs, pairs, target_language=language, device=device, listen=say)
+    compared = mtkit.compare_runs(
+        runs, pairs, target_language=language, tag=tag, device=device, listen=say
+    )
     if as_json:
         for run in compared:
             write(json_line(run.row()))
     else:
         draw(*_table(compared))
     if html:
-        mtkit.write_comparison(html, compared, pairs, target_language=language)
+        mtkit.write_comparison(html, compared, pairs, target_language=language, tag=tag)
         say(f"the report is {html}")
 
 

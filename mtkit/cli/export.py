@@ -39,10 +39,13 @@ def export(
     import mtkit
 
     loaded = mtkit.load(model)
-    pairs = list(mtkit.open_corpus(verify)) if verify else []
+    corpus = mtkit.open_corpus(verify) if verify else None
+    pairs = list(corpus or ())
     mtkit.export(loaded, output, precision)
     say(f"{output}: open it with ctranslate2.Translator({str(output)!r})")
-    if verify is None:
+    if corpus is None:
+        if as_json:
+            write(json_line({"output": str(output)}))
         return
     translator = mtkit.Translator.load(model, device="cpu", workers=0)
     computed = "default" if precision == "float32" else precision
@@ -54,6 +57,8 @@ def export(
         device="cpu",
         compute_type=computed,
     )
+    if corpus.tags:  # its sources bring their own
+        translator.tag = ""
     exported.tag = translator.tag
     found = mtkit.agreement(
         translator,

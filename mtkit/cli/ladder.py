@@ -70,6 +70,9 @@ def ladder(
         say("stopped; run the same command again to go on")
         raise typer.Exit(_INTERRUPTED)
     report = mtkit.write_ladder(output, climbed)
+    if climbed.short:
+        say(f"warning: the clock ended {', '.join(map(str, climbed.short))}: their updates are")
+        say("         fewer than the others', which the verdicts do not know (more: --minutes)")
     for claim in climbed.claims:
         if as_json:
             write(json_line(claim))

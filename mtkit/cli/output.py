@@ -156,7 +156,11 @@ def draw(*parts: "RenderableType") -> None:
     from rich.console import Console
 
     terminal = is_terminal(sys.stdout)
-    console = Console(highlight=False, markup=False, width=None if terminal else 200)
+    console = Console(highlight=False, markup=False, emoji=False, width=None if terminal else 200)
+    unbounded = console.options.update_width(1000)
+    # No cell is cut short: what is wider than the terminal is left to it to wrap.
+    needed = [console.measure(part, options=unbounded).maximum for part in parts if part]
+    console.width = max([console.width, *needed])
     with console.capture() as capture:
         for part in parts:
             console.print(part)

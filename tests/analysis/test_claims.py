@@ -50,6 +50,25 @@ def verdict(number: int, *items: Evidence) -> str:
     return judge(items)[number - 1].verdict
 
 
+def test_bins_of_few_sentences_decide_nothing() -> None:
+    """A single long sentence has no interval: it must not say that attention falls."""
+    whole = {
+        "rnn": lengths(20, 4), "lstm": lengths(20, 4), "lstm-dot": lengths(60, 58),
+        "transformer": lengths(60, 58),
+    }  # fmt: skip
+    assert verdict(3, *(evidence(rung, **found) for rung, found in whole.items())) == "reproduced"
+    for found in whole.values():
+        short, long = found["bins"]  # type: ignore[misc]
+        found["bins"] = (short, replace(long, sentences=1, intervals=(math.nan, math.nan)))
+    decided = verdict(3, *(evidence(rung, **found) for rung, found in whole.items()))
+    assert decided == "not decided here"
+    few = [evidence(rung) for rung in ("rnn", "gru", "lstm")]
+    for item in few:
+        for moment in item.gradients:
+            object.__setattr__(moment.encoder, "far", moment.encoder.far[:1])
+    assert verdict(1, *few) == "not decided here"
+
+
 def test_nothing_measured_is_nothing_decided() -> None:
     claims = judge([])
     assert [claim.number for claim in claims] == list(range(1, 9))

@@ -137,6 +137,22 @@ def test_names_of_all_rungs_fit_beside_their_curves() -> None:
         assert float(x) + 7.2 * len(name) <= width, "7.2 pixels a letter of 12 pixels, bold"
 
 
+def test_long_name_of_a_curve_keeps_its_end() -> None:
+    names = [f"runs/of/a/very/long/way/to/seed-{n}/lstm" for n in (1, 2)]
+    chart = lines_chart([Line(name, ((0, 1.0), (1, 2.0))) for name in names], "x", "y")
+    shown = re.findall(r'class="name">([^<]+)<', chart)
+    assert len(set(shown)) == 2
+    assert all(len(name) <= 30 and name.endswith("/lstm") for name in shown)
+
+
+def test_wide_characters_have_room_in_a_heat_map() -> None:
+    def width(name: str) -> float:
+        chart = heat_map([[0.5]], [name], ["s"])
+        return float(re.findall(r'viewBox="0 0 ([0-9.]+)', chart)[0])
+
+    assert width("고양이") == width("abcdef")
+
+
 def test_intervals_lie_inside_their_chart() -> None:
     chart = lines_chart([Line("a", ((0, 1.0), (1, 2.0)), (5.0, 1.0))], "x", "y", ticks=("p", "q"))
     heights = [float(y) for y in re.findall(r"y[12]?=\"([-0-9.]+)\"", chart)]

@@ -66,6 +66,12 @@ def test_runs_of_one_title_are_told_apart() -> None:
     ]
 
 
+def test_runs_of_one_name_are_told_apart() -> None:
+    facts = [replace(compared("x").facts, name="lstm", path=Path(p)) for p in ("1/lstm", "2/lstm")]
+    assert [run.name for run in told_apart(facts)] == ["1/lstm", "2/lstm"]
+    assert [run.name for run in told_apart(facts[:1])] == ["lstm"]
+
+
 def test_page_escapes_and_brings_nothing_from_elsewhere() -> None:
     text = example()
     assert "eins &lt;b&gt;" in text

@@ -6,8 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 import mtkit
+from mtkit.cli import output
+from mtkit.cli.analyze import pairs_of
 from tests.cli.conftest import Call
 
 PAIRS = {
@@ -103,3 +106,29 @@ def test_attention_of_a_tagged_model_sees_the_tag(model: Path) -> None:
     found = mtkit.attention(replace(loaded, recipe=recipe), "the cat", "a dog")
     (tagged,) = loaded.source_tokenizer.encode_pieces(["<2de> the cat"])
     assert found.source == (*tagged, "</s>")
+    bare = mtkit.attention(replace(loaded, recipe=recipe), "the cat", "a dog", tag="")
+    (pieces,) = loaded.source_tokenizer.encode_pieces(["the cat"])
+    assert bare.source == (*pieces, "</s>")
+
+
+def test_corpus_that_brings_its_tags_gets_no_other(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_text("the cat\ta dog\n" * 3, encoding="utf-8")
+    pairs, tag = pairs_of(f"<2de> {tmp_path}/x.tsv", [], 2)
+    assert (len(pairs), pairs[0].source, tag) == (2, "<2de> the cat", "")
+    assert pairs_of(f"{tmp_path}/x.tsv", [])[1] is None
+    (tmp_path / "none.tsv").write_text("\t\n")
+    with pytest.raises(mtkit.DataError, match="holds no pair"):
+        pairs_of(f"{tmp_path}/none.tsv", [])
+
+
+def test_table_that_is_wider_than_the_terminal_is_not_cut(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(output, "is_terminal", lambda stream: True)
+    table = Table("run", *("number",) * 6, box=None)
+    table.add_row("a-rather-long-name-of-a-run", *("1.0e-05",) * 6)
+    output.draw(table)
+    shown = capfdbinary.readouterr().out.decode()
+    assert shown.count("1.0e-05") == 6
+    assert "…" not in shown
