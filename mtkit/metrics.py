@@ -62,7 +62,7 @@ def score(
     _check_lines({"translations": hypotheses}, lists)
     found = []
     for name in metrics:
-        metric = _metric(name, tokenize or tokenizer_for(target_language), lowercase)
+        metric = _metric(name, target_language, tokenize, lowercase)
         result = metric.corpus_score(hypotheses, lists)
         found.append(
             Score(name, result.name, result.score, str(metric.get_signature()), len(hypotheses))
@@ -93,7 +93,7 @@ def compare(  # noqa: PLR0913  the knobs of `score`, which must be equal for all
     named = [("baseline", baseline), *systems.items()]
     found: list[list[Comparison]] = []
     for name in metrics:
-        metric = _metric(name, tokenize or tokenizer_for(target_language), lowercase)
+        metric = _metric(name, target_language, tokenize, lowercase)
         test = PairedTest(named, {name: metric}, lists, test_type="bs", n_samples=resamples)
         signatures, columns = test()
         ((label, signature),) = signatures.items()
@@ -121,9 +121,11 @@ def tokenizer_for(language: str) -> str:
     return _TOKENIZERS.get(_OTHER_CODES.get(code, code), "13a")
 
 
-def _metric(name: str, tokenizer: str, lowercase: bool) -> "Metric":
+def _metric(name: str, language: str, tokenize: str | None, lowercase: bool) -> "Metric":
     from sacrebleu.metrics import BLEU, CHRF, TER
 
+    usual = tokenizer_for(language)
+    tokenizer = tokenize or usual
     match name:
         case "bleu":
             if tokenizer not in BLEU.TOKENIZERS:
@@ -144,7 +146,7 @@ def _metric(name: str, tokenizer: str, lowercase: bool) -> "Metric":
             return CHRF(lowercase=lowercase)
         case "ter":
             # Without spaces between words, an edit would be a whole sentence.
-            spaceless = tokenizer in ("zh", "ja-mecab")
+            spaceless = usual in ("zh", "ja-mecab")
             return TER(normalized=spaceless, asian_support=spaceless)
     raise UsageError(f"{name} is not a metric", f"known metrics: {', '.join(METRICS)}")
 

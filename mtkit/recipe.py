@@ -89,6 +89,15 @@ class TokenizerSection(Section):
         1_000_000, ge=1, description="most lines a side that the tokenizer is trained on"
     )
 
+    @pydantic.model_validator(mode="after")
+    def _sampling_has_a_choice(self) -> Self:
+        if self.sampling and self.kind not in ("bpe", "unigram"):
+            raise ValueError(
+                f"sampling = {self.sampling:g}, but {self.kind}s are segmented in one way only; "
+                "sampling = 0, or kind = bpe or unigram"
+            )
+        return self
+
 
 # The kinds of dropout that every kind of model has.
 EmbeddingDropout = Annotated[
@@ -240,7 +249,9 @@ class OptimizerSection(Section):
     rate: float = Field(
         1e-3, gt=0, description="peak learning rate (with `noam`: a factor of the paper's rate)"
     )
-    betas: tuple[float, float] = Field((0.9, 0.98), description="Adam's decay of the two moments")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.98), description="Adam's decay of the two moments"
+    )
     epsilon: float = Field(1e-9, gt=0, description="added to denominators (Adam, Adadelta)")
     momentum: float = Field(
         0.0, ge=0, lt=1, description="momentum of sgd, and of muon (0 stands for 0.95 there)"
@@ -394,8 +405,7 @@ class Recipe(Section):
             raise RecipeError(f"{name}: not valid TOML: {error}") from None
         except RecursionError:
             raise RecipeError(f"{name}: its lists or tables are nested too deeply") from None
-        for change in changes:
-            _apply(table, change)
+        _apply(table, changes)
         return cls.from_table(table, name)
 
     @classmethod
@@ -409,8 +419,7 @@ class Recipe(Section):
     def changed(self, changes: Sequence[str]) -> Self:
         """This recipe with `section.key=value` changes. Raises RecipeError."""
         table = self.model_dump(mode="json")
-        for change in changes:
-            _apply(table, change)
+        _apply(table, changes)
         return type(self).from_table(table, "--set")
 
     def to_toml(self) -> str:
@@ -418,7 +427,13 @@ class Recipe(Section):
         return tomli_w.dumps(self.model_dump(mode="json"))
 
 
-def _apply(table: dict[str, Any], change: str) -> None:
+def _apply(table: dict[str, Any], changes: Sequence[str]) -> None:
+    """Make changes of a table of sections; that of the model's kind first, since it clears."""
+    for change in sorted(changes, key=lambda c: c.partition("=")[0].strip() != "model.kind"):
+        _put(table, change)
+
+
+def _put(table: dict[str, Any], change: str) -> None:
     """Put one `section.key=value` into a table of sections; values are TOML, or bare words."""
     path, equals, text = change.partition("=")
     keys = path.strip().split(".")

@@ -62,6 +62,18 @@ def test_signature_names_case_tokenizer_and_version() -> None:
     assert "case:lc" in lowercased.signature
 
 
+def test_ter_goes_by_the_language_and_not_by_bleus_tokenizer() -> None:
+    def signature(language: str, tokenize: str | None) -> str:
+        (ter,) = score(
+            ["a b"], ["a c"], target_language=language, metrics=("ter",), tokenize=tokenize
+        )
+        return ter.signature
+
+    assert signature("zh", None) == signature("zh", "char")
+    assert signature("en", None) == signature("en", "zh")
+    assert signature("en", None) != signature("zh", None)
+
+
 def test_korean_is_scored_in_morphemes() -> None:
     (bleu,) = score(KOREAN, KOREAN_REFERENCES, target_language="ko", metrics=("bleu",))
     assert "tok:ko-mecab" in bleu.signature

@@ -202,8 +202,21 @@ def test_recipe_change_of_kind_forgets_the_other_kinds_keys() -> None:
     recipe = Recipe.parse(text, changes=["model.kind=recurrent", "model.cell=gru"])
     assert recipe.model == RecurrentSection(kind="recurrent", cell="gru")
     assert changed("model.kind=recurrent").model == RecurrentSection(kind="recurrent")
+    turned = Recipe.parse(text, changes=["model.cell=gru", "model.kind=recurrent"])
+    assert turned.model == recipe.model, "in whatever order they are said"
     same = Recipe.parse(text, changes=["model.kind=transformer"])
     assert same.model == TransformerSection(kind="transformer", heads=8, width=64)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[tokenizer]\nkind = "word"\nsampling = 0.1', "words are segmented in one way only"),
+        ("[training.optimizer]\nbetas = [0.9, 1.0]", "training.optimizer.betas"),
+    ],
+)
+def test_recipe_value_that_would_fail_late_or_in_silence_is_refused(text: str, words: str) -> None:
+    assert words in str(refused(text))
 
 
 def test_recipe_changed_makes_a_new_one() -> None:
