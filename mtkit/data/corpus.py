@@ -182,7 +182,8 @@ def _unknown(name: str, path: Path) -> DataError:
         )
     if unpack := {".zst": "zstdcat", ".bz2": "bzcat", ".xz": "xzcat"}.get(path.suffix):
         return DataError(
-            f"{name}: of packed files only .gz are read", f"{unpack} {path} | gzip > {path.stem}.gz"
+            f"{name}: of packed files only .gz are read",
+            f"{unpack} {path} | gzip > {path.with_suffix('.gz')}",
         )
     if path.is_dir():
         return DataError(f"{name} is a folder", f"hf:{path.absolute()}:train if it is a dataset")

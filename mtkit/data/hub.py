@@ -101,6 +101,8 @@ class HubDataset:
             splits = {str(found.split): found} if found.split else {}
         else:
             return found, ""
+        if self._split in splits:  # it may have been saved as train[:1000] or a+b
+            return splits[self._split], ""
         self._require_split(list(splits))
         wanted = "+".join(splits) if self._split == "all" else self._split
         sizes = {name: len(split) for name, split in splits.items()}

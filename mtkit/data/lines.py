@@ -181,7 +181,7 @@ def _bad_bytes(path: Path, block: bytes, at: int, number: int, offset: int) -> D
         hint = f"it looks like gzip: mv {path} {path}.gz"
     for mark, unpack in _PACKED.items():
         if number == 0 and block.startswith(mark):
-            hint = f"it is packed, and only .gz is unpacked here: {unpack} {path} > {path.stem}"
+            hint = f"only .gz is unpacked here: {unpack} {path} > {path.name}.txt"
     return DataError(
         f"{path}, line {line}: byte 0x{block[at]:02x} is not UTF-8 (at offset {offset + at})",
         hint,

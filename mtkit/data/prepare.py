@@ -46,7 +46,8 @@ class Prepared:
     languages: tuple[str, str]  # from the recipe or the corpora; "" where neither says
     corpora: tuple[int, ...]  # pairs of each corpus of data.train, which lie one behind the other
     notes: tuple[str, ...]  # counts, and everything that was left out
-    fingerprint: str  # of corpora, knobs and tokenizers, those that were learnt too
+    key: str  # digest of corpora and knobs: the cache's
+    fingerprint: str  # of that and of the tokenizers, those that were learnt too
 
 
 def prepare(
@@ -186,6 +187,7 @@ def _open(folder: Path, key: str, languages: tuple[str, str]) -> Prepared | None
         languages=languages,
         corpora=corpora,
         notes=tuple(notes),
+        key=key,
         fingerprint=hashlib.sha256(" ".join([key, *fingerprints]).encode()).hexdigest(),
     )
 
@@ -238,19 +240,39 @@ def _alone(aside: Path, tell: Listen) -> Iterator[None]:
     """
     lock = aside.with_suffix(_LOCK)
     while True:
-        with lock.open("a") as handle:
+        with _opened(lock) as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 tell("waiting for another process that prepares the same data", None, 0.0)
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            # Who held it before has removed it: the next one is another file.
-            if lock.exists() and os.path.samestat(lock.stat(), os.fstat(handle.fileno())):
+            if _is_at(lock, handle):  # else who held it before has removed it
                 try:
                     yield
                 finally:
                     lock.unlink(missing_ok=True)
                 return
+
+
+@contextmanager
+def _opened(lock: Path) -> Iterator[int]:
+    """A lock file, made if need be; that of another user can be waited for."""
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:
+        handle = os.open(lock, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Whether the open file is the one that stands at the path."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def _cannot_keep(folder: Path, error: OSError) -> DataError:
@@ -262,12 +284,12 @@ def _cannot_keep(folder: Path, error: OSError) -> DataError:
 
 def _remove_abandoned(cache: Path, own: Path) -> None:
     """Remove what preparations that were killed long ago have left."""
-    for left in cache.glob(f".*{_UNFINISHED}"):
+    for left in (*cache.glob(f".*{_UNFINISHED}"), *cache.glob(f".*{_LOCK}")):
         with suppress(OSError):  # gone meanwhile, of another user, or a very long one
-            if left == own or time.time() - left.stat().st_mtime < _STALE:
+            if left.stem == own.stem or time.time() - left.stat().st_mtime < _STALE:
                 continue
             lock = left.with_suffix(_LOCK)
-            with lock.open("a") as handle:
+            with _opened(lock) as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(left.with_suffix(_UNFINISHED), ignore_errors=True)
                 lock.unlink()

@@ -3,7 +3,7 @@
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class RunFolder:
     def alone(self) -> Iterator[None]:
         """Keep a second trainer out of the folder. Raises UsageError when there is one.
 
-        Of a run that failed before it wrote anything nothing is left, neither lock nor folder.
+        A folder that was made for a run that failed before it wrote anything is removed.
         """
         lock, new = self.path / "run.lock", not self.path.exists()
         try:
@@ -62,9 +62,10 @@ class RunFolder:
             try:
                 yield
             except BaseException:
-                if new and list(self.path.iterdir()) == [lock]:
-                    lock.unlink()
-                    self.path.rmdir()
+                with suppress(OSError):  # what went wrong is told, not that this cannot be done
+                    if new and list(self.path.iterdir()) == [lock]:
+                        lock.unlink()
+                        self.path.rmdir()
                 raise
 
     def check(self, recipe: Recipe) -> None:

@@ -16,8 +16,15 @@ from mtkit.allocator import keep_freed_memory
 from mtkit.data.corpus import Pair, open_corpora
 from mtkit.data.mixture import Mixture
 from mtkit.data.prepare import Prepared, prepare
-from mtkit.data.tags import with_tag
-from mtkit.errors import NO_ROOM, DataError, ModelError, TrainingError, UsageError
+from mtkit.data.tags import split_tag, with_tag
+from mtkit.errors import (
+    NO_ROOM,
+    DataError,
+    ModelError,
+    RecipeError,
+    TrainingError,
+    UsageError,
+)
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import Recipe
@@ -127,6 +134,13 @@ class Run:
         """
         self._check_recipe()
         data = self._prepare()
+        number = int(data.fingerprint[:12], 16)
+        if self.world.agree(self.world.share(number) != number):
+            raise DataError(
+                f"{self.folder}: the processes have not prepared the same data",
+                "let all machines read the same corpora, by the same versions of mtkit and "
+                "sentencepiece",
+            )
         self._name_languages(data)
         trainer = self._trainer(self._model(model, data), data)
         resumed = self._restore(trainer)
@@ -140,7 +154,12 @@ class Run:
         limits = self.recipe.training
         ends = limits.updates or limits.epochs or limits.minutes
         self.schedule().rate(1, 0.0, 0.0 if ends else None)
-        Mixture.of((1,) * len(self.recipe.data.train), self.recipe.data.weights)
+        data, tag = self.recipe.data, self.recipe.search.tag
+        Mixture.of((1,) * len(data.train), data.weights)
+        if tag and data.valid and not any(split_tag(name)[0] for name in data.valid):
+            self._emit(
+                Warned(f"the sources of data.valid have no tag: {tag} stands before no one of them")
+            )
 
     def schedule(self) -> Schedule:
         training = self.recipe.training
@@ -204,6 +223,7 @@ class Run:
     def _model(self, model: Seq2Seq | None, data: Prepared) -> Seq2Seq:
         torch.manual_seed(self.recipe.training.seed)
         if model is None:
+            self._check_vocabularies(data)
             sizes = data.source_tokenizer.size, data.target_tokenizer.size
             model = build(self.recipe.model, *sizes)
         if self._parent is not None:
@@ -213,6 +233,17 @@ class Run:
         for words in start_from_vectors(model, self.recipe.training, *tokenizers):
             self._emit(Noted(words))
         return model.to(self.world.device)
+
+    def _check_vocabularies(self, data: Prepared) -> None:
+        """Raise RecipeError where one matrix would embed the pieces of two vocabularies."""
+        section, ours, theirs = self.recipe.model, data.source_tokenizer, data.target_tokenizer
+        tied = section.kind == "transformer" and section.tied_embeddings == "all"
+        if tied and ours.fingerprint != theirs.fingerprint:
+            raise RecipeError(
+                'model.tied_embeddings = "all" needs one vocabulary, but source and target have '
+                "vocabularies of their own",
+                "--set tokenizer.joint=true, or --set model.tied_embeddings=target",
+            )
 
     def _trainer(self, model: Seq2Seq, data: Prepared) -> Trainer:
         recipe = self.recipe
@@ -284,20 +315,13 @@ class Run:
         batches, or when the processes do not all stand at the same update.
         """
         progress = trainer.progress
-        if progress.data and progress.data != data.fingerprint:
+        if progress.data not in ("", data.key, data.fingerprint):  # the key: runs of before
             raise DataError(
                 f"{self.folder}: the corpora have changed since this run was begun, or the version "
                 "of mtkit or sentencepiece that prepares them has",
                 "bring back what they were, or begin anew with another --output",
             )
         progress.data = data.fingerprint
-        number = int(data.fingerprint[:12], 16)
-        if self.world.share(number) != number:
-            raise DataError(
-                f"{self.folder}: the processes have not prepared the same data",
-                "let all machines read the same corpora, by the same versions of mtkit and "
-                "sentencepiece",
-            )
         batches = trainer.feed.batches_per_update
         if progress.batches and progress.batches != batches:
             raise UsageError(

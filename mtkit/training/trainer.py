@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtkit.data.batches import Batch, nothing_of
-from mtkit.errors import TrainingError
+from mtkit.errors import RecipeError, TrainingError
 from mtkit.model_dir import weights_of
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import TrainingSection, ValidationSection
@@ -85,7 +85,7 @@ class Trainer:
         self.moving_average = MovingAverage(model, training.ema) if training.ema else None
         self.progress = Progress()
         self.guard = Guard(model, self.optimizer)
-        self.precision = choose_precision(training.precision, world.device)
+        self.precision = choose_precision(training.precision, world.device, model)
         self.emit: Callable[[Event], None] = lambda event: None
         self.judge: Callable[[], Judgement] | None = None
         self.keep_best: Callable[[], object] = lambda: None
@@ -438,7 +438,7 @@ class Trainer:
             self.emit(
                 Warned(
                     f"nothing is saved at update {update:,}: it was skipped, or weights are no "
-                    "numbers; the checkpoint before it stays"
+                    "numbers; the checkpoint before it, if there is one, stays"
                 )
             )
             return
@@ -489,10 +489,23 @@ def merit(metric: str, scores: Mapping[str, float]) -> tuple[float, float]:
     return (-scores["loss"] if metric == "loss" else scores[metric], -scores["loss"])
 
 
-def choose_precision(asked: str, device: torch.device) -> str:
-    """float32 or bfloat16; `auto` takes bfloat16 where matrix products are made in it."""
+def choose_precision(asked: str, device: torch.device, model: nn.Module) -> str:
+    """float32 or bfloat16; `auto` takes bfloat16 where matrix products are made in it.
+
+    Raises RecipeError for bfloat16 of a recurrent model on a GPU: within autocast, cuDNN's
+    recurrent layers compute in float16, whatever is asked, and small gradients become zero.
+    """
+    recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
+    halved = device.type == "cuda" and recurrent
+    if halved and asked == "bfloat16":
+        raise RecipeError(
+            'training.precision = "bfloat16" is float16 to recurrent layers on a GPU',
+            "--set training.precision=float32",
+        )
     if asked != "auto":
         return asked
+    if halved:
+        return "float32"
     return "bfloat16" if multiplies_bfloat16(device) else "float32"
 
 

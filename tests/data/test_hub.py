@@ -267,6 +267,7 @@ dataset = datasets.Dataset.from_list(rows)
 dataset.save_to_disk(sys.argv[1] + "/single")
 two = [{"translation": {"de": "zwei", "en": "two"}}, *rows]
 datasets.Dataset.from_list(two, split="train").save_to_disk(sys.argv[1] + "/two")
+datasets.Dataset.from_list(rows, split="train[:1]").save_to_disk(sys.argv[1] + "/sliced")
 datasets.DatasetDict({"train": datasets.Dataset.from_list(two)}).save_to_disk(
     sys.argv[1] + "/parts"
 )
@@ -291,6 +292,7 @@ datasets.DatasetDict({"train": dataset, "valid": dataset}).save_to_disk(sys.argv
         f"streaming hf:{tmp_path}/files:train",
         f"hf:{tmp_path}/two:train[1:]",
         f"hf:{tmp_path}/parts:train[50%:]",
+        f"hf:{tmp_path}/sliced:train[:1]",
         f"hf:{tmp_path}/splits:test",
         f"hf:{tmp_path}/files",
         offline=True,
@@ -298,6 +300,6 @@ datasets.DatasetDict({"train": dataset, "valid": dataset}).save_to_disk(sys.argv
     for answer in read:
         assert answer.pairs == [["eins", "one"]], answer
         assert answer.languages == ["de", "en"]
-    assert len({answer.fingerprint for answer in read}) == 6
+    assert len({answer.fingerprint for answer in read}) == 7
     assert "has no split test; there are train, valid" in wrong.message
     assert "needs a split; there are train" in unnamed.message

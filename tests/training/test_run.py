@@ -14,7 +14,7 @@ from mtkit import Recipe, Translator, open_corpus, prepare, train
 from mtkit.data.batches import plan
 from mtkit.errors import DataError, ModelError, RecipeError, TrainingError, UsageError
 from mtkit.training import trainer
-from mtkit.training.checkpoint import read_progress
+from mtkit.training.checkpoint import Progress, read_progress
 from mtkit.training.distributed import World
 from mtkit.training.events import (
     Event,
@@ -311,6 +311,24 @@ def test_processes_that_prepared_other_data_are_told_apart(
     monkeypatch.setattr(World, "share", lambda world, value: shared(world, value) + (value > 10**9))
     with pytest.raises(DataError, match="have not prepared the same data"):
         train(Recipe.parse(RECIPE), tmp_path / "run")
+
+
+def test_one_matrix_is_not_shared_by_two_vocabularies(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE).changed(["tokenizer.joint=false", "tokenizer.vocabulary=660"])
+    with pytest.raises(RecipeError, match="needs one vocabulary"):
+        train(recipe, tmp_path / "run")
+
+
+def test_run_of_before_the_fingerprint_held_tokenizers_goes_on(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE)
+    train(recipe.changed(["training.updates=8"]), tmp_path / "run")
+    saved = max((tmp_path / "run" / "checkpoints").glob("*/progress.json"))
+    progress, files = Progress.from_json(saved.read_text())
+    progress.data = prepare(recipe).key
+    saved.write_text(progress.to_json(files))
+    events: list[Event] = []
+    train(recipe, tmp_path / "run", listeners=[events.append])
+    assert next(e.resumed_at for e in events if isinstance(e, Started)) == 8
 
 
 def test_finished_run_says_so_and_can_be_prolonged(tmp_path: Path) -> None:
