@@ -135,19 +135,26 @@ def evaluate(
                 f"mtkit evaluate {first} --reference REFERENCE",
             )
         raise ModelError(f"{first}: there is no such model directory", "see: ls runs")
-    for flag, given in (("output", output), ("beam", beam), ("search", search), ("with", others)):
+    computing = {
+        "output": output, "beam": beam, "search": search, "with": others, "compile": compile_,
+        "precision": precision != "auto", "device": device != "auto", "workers": workers,
+    }  # fmt: skip
+    for flag, given in computing.items():
         if given:
             raise UsageError(
                 f"--{flag} is for a model that translates; these are translations already",
                 f"leave --{flag} out",
             )
     language = target_language or _language_of(reference[0])
-    if not language and not tokenize:
+    scorer = Scorer(language, lowercase, tokenize)
+    _tell_unknown(scorer)
+    of_files([Path(name) for name in what], reference, scorer, as_json)
+
+
+def _tell_unknown(scorer: Scorer) -> None:
+    if not scorer.language and not scorer.tokenize:
         say("note: the target language is not known; BLEU counts words as in European languages")
         say("      (say it: --target-language ko)")
-    of_files(
-        [Path(name) for name in what], reference, Scorer(language, lowercase, tokenize), as_json
-    )
 
 
 def of_files(systems: list[Path], references: list[Path], scorer: Scorer, as_json: bool) -> None:
@@ -181,6 +188,8 @@ def of_model(corpora: list[str], scorer: Scorer, run: _Run) -> "tuple[str, list[
     names = corpora or _own_corpora(recipe, folder)
     corpus = mtkit.open_corpora(names)
     language = scorer.language or recipe.data.target_language or corpus.languages[1] or ""
+    scorer = replace(scorer, language=language)
+    _tell_unknown(scorer)
     _check_direction(recipe, corpus)
     keep_inputs([run.output], corpus.paths)
     scorer.score([""], [[""]])  # an unknown tokenizer is told before anything is translated
@@ -191,7 +200,7 @@ def of_model(corpora: list[str], scorer: Scorer, run: _Run) -> "tuple[str, list[
     say(run.told(translator.options))
     if run.output:
         say(f"the translations are in {run.output}")
-    scores = replace(scorer, language=language).score(hypotheses, [targets])
+    scores = scorer.score(hypotheses, [targets])
     return f"{' + '.join(map(str, run.models))} on {corpus.name}", scores
 
 

@@ -70,7 +70,7 @@ class Notes:
             which = "translation" if self.limited == 1 else "translations"
             self._say(
                 f"note: {self.limited:,} {which} ended at the longest length, perhaps too early "
-                f"(first: line {self.first_limited:,}); --max-length-ratio sets it"
+                f"(first: line {self.first_limited:,}); longer: --search max_length_ratio=3"
             )
         if not self.quiet and not is_terminal(sys.stdin):
             took = max(time.monotonic() - self.began, 1e-9)

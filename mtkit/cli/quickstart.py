@@ -47,7 +47,8 @@ def quickstart(
     if (folder / "finished.json").is_file():
         ended = time.localtime((folder / "finished.json").stat().st_mtime)
         say(f"{folder} was trained on {time.strftime('%Y-%m-%d at %H:%M', ended)}; it is kept")
-        say(f"(to train again, name another folder: mtkit quickstart {folder}-2)")
+        again = f"{shlex.quote(f'{folder}-2')} --source {source} --target {target}"
+        say(f"(to train again, name another folder: mtkit quickstart {again})")
     else:
         say(f"training {source} -> {target} on the embedded phrasebook, in {folder}")
         say("it takes a minute or two; Ctrl-C stops it, and the same command goes on")

@@ -123,10 +123,12 @@ def check(recipe: Name, changes: Changes = None) -> None:
     shipped.require_corpora(path, loaded, changes or ())
     for key in ("train", "valid", "test"):
         corpora = getattr(loaded.data, key)
-        if corpora and not any(name.startswith("hf:") for name in corpora):
-            mtkit.open_corpora(corpora)
-        elif corpora:
-            say(f"data.{key} is read from the hub; it is opened when training starts")
+        here = [name for name in corpora if not name.startswith("hf:")]
+        if here:
+            mtkit.open_corpora(here)
+        for name in corpora:
+            if name not in here:
+                say(f"{name} of data.{key} is opened when training starts")
     if not loaded.data.train:
         say("data.train is empty: name corpora in the recipe, or by mtkit train --corpus")
     say(f"{path}: every key is known and every value fits")

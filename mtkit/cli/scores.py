@@ -86,6 +86,7 @@ def show_comparison(names: list[str], found: "Sequence[Comparison]", as_json: bo
             cells.append(f"{p:.4f}{'*' if p < 0.05 else ''}" if known and p is not None else "")
         table.add_row(name, *cells)
     draw(table)
-    say(f"p: how likely chance alone explains the difference from {names[0]}; * below 0.05")
+    say(f"p: how often so large a difference from {names[0]} would come by chance, were both")
+    say("   equally good (paired bootstrap); * below 0.05")
     for item in by_system[0]:
         say(item.score.signature)

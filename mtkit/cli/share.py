@@ -61,7 +61,10 @@ class Part:
     ) -> None:
         """Raises UsageError when another model, input or call has begun the file, or is at it."""
         if path.suffix == ".gz":
-            raise UsageError(f"{path}: packed files are written at once, by one process", "no .gz")
+            raise UsageError(
+                f"{path}: packed files are written at once, by one process",
+                f"write to {path.with_suffix('')}, and pack that",
+            )
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} cannot be written (it is no plain file)", "name a file")
         self._name, self._path = path, path.resolve()
@@ -174,7 +177,8 @@ class Part:
         other = [key for key in wanted if begun.get(key) != wanted[key]]
         raise UsageError(
             f"{self._part} was begun with another {', '.join(other)}",
-            f"finish it with what it was begun with, or start anew: rm {self._part}",
+            "finish it with what it was begun with, or start anew: "
+            f"rm {self._part.parent}/.{self._path.name}.*",
         )
 
     def _join(self) -> None:

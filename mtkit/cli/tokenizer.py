@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mtkit import DataError, ModelError, RecipeError, UsageError
-from mtkit.cli.output import Sink, examples, say, write
+from mtkit.cli.output import Sink, examples, keep_inputs, say, write
 
 if TYPE_CHECKING:
     from mtkit import Tokenizer
@@ -70,6 +70,7 @@ def train(
         byte_fallback=not no_bytes,
         character_coverage=coverage,
     )
+    keep_inputs([output], [path for name in corpora for path in _paths(name)])
     with closing(Sink(output)) as sink:
         try:
             tokenizer = mtkit.Tokenizer.train(_texts(corpora), section)
@@ -144,6 +145,15 @@ def load(path: Path, *, target: bool) -> "Tokenizer":
             raise ModelError(f"{path} holds no tokenizer", "name a .spm file, or a model folder")
         path = found
     return mtkit.Tokenizer.load(path)
+
+
+def _paths(name: str) -> list[Path]:
+    """The files that a corpus or a file of lines is read from."""
+    import mtkit
+
+    if Path(name).is_file() and not _is_table(name):
+        return [Path(name)]
+    return list(mtkit.open_corpus(name).paths)
 
 
 def _texts(corpora: list[str]) -> Iterator[str]:

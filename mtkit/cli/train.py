@@ -128,6 +128,8 @@ def train(
     if recipe is None and not corpora["train"] and output and (output / "recipe.toml").is_file():
         recipe = str(output)
     loaded = load(recipe, preset, corpora, changes or [])
+    if plan and verify_resume:
+        raise UsageError("--plan and --verify-resume are two questions", "ask one at a time")
     if plan or verify_resume:
         from mtkit.cli import trial
 

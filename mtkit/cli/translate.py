@@ -89,7 +89,7 @@ def translate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What became of each line: JSON Lines with status, tokens, score, repetition.",
+            help="What became of each line: JSON Lines with status, tokens, score, limits, loops.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,

@@ -60,16 +60,20 @@ def without_unknown(
     weights: Weights,
     source: Sequence[str],
     decode: Callable[[Sequence[Sequence[int]]], list[str]],
+    skip: int = 0,
 ) -> str:
     """The text of the tokens, with the source word that UNK is aligned with in its place.
 
+    The first `skip` words, a tag, are none that could stand there.
     `source` are the pieces of the sentence as written, so that what is unknown there is spelt out.
     Luong et al. 2015b, 3, with attention in the place of their pointers.
     """
     spelt: dict[int, str] = {}
     for word, piece in zip(words(source), source, strict=True):
         spelt[word] = spelt.get(word, "") + piece.replace(_SPACE, "")
-    numbers, looked = words(source), looked_at(weights)
+    numbers = words(source)
+    first = next((place for place, word in enumerate(numbers) if word >= skip), len(numbers))
+    looked = [first + place for place in looked_at([row[first:] for row in weights])]
     if UNK not in tokens or not looked:
         return decode([list(tokens)])[0]
     parts: list[list[int] | str] = [[]]

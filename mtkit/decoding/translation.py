@@ -71,6 +71,7 @@ class Writer:
     source_tokenizer: Codec
     target_tokenizer: Codec
     tag: str  # stood before the line when it was encoded
+    tag_tokens: int  # that it took, before every sentence
     options: SearchOptions
 
     def translations(
@@ -106,8 +107,6 @@ class Writer:
         if options.mbr:
             order = by_utility([item.text for item in ranked], utility(options.mbr))
             ranked = [ranked[index] for index in order]
-        elif len(parts) > 1:
-            ranked.sort(key=lambda item: -item.score)
         ranked.sort(key=lambda item: len(line.request.unmet(item.text)))
         first = ranked[0]
         return Translation(
@@ -134,12 +133,13 @@ class Writer:
     def _written(self, line: Line) -> list[list[str]]:
         """The source pieces of each sentence as written, unknown ones spelt out if known."""
         (pieces,) = self.source_tokenizer.encode_pieces([with_tag(self.tag, line.text)])
-        counts = [len(sentence.tokens) for sentence in line.sentences]
-        if len(pieces) != sum(counts):  # a sentence begins with a space of its own
+        tag, own = pieces[: self.tag_tokens], pieces[self.tag_tokens :]
+        counts = [len(sentence.tokens) - len(tag) for sentence in line.sentences]
+        if len(own) != sum(counts):  # a sentence begins with a space of its own
             piece = self.source_tokenizer.piece
             return [[piece(token) for token in sentence.tokens] for sentence in line.sentences]
-        rest = iter(pieces)
-        return [list(islice(rest, count)) for count in counts]
+        rest = iter(own)
+        return [[*tag, *islice(rest, count)] for count in counts]
 
     def _alternative(
         self, item: Hypothesis, text: str, sentence: Sentence, written: Sequence[str]
@@ -148,7 +148,7 @@ class Writer:
         target = [piece(token) for token in item.tokens] if options.annotated else []
         if options.replace_unknown:
             decode = self.target_tokenizer.decode
-            text = without_unknown(item.tokens, item.alignment, written, decode)
+            text = without_unknown(item.tokens, item.alignment, written, decode, self._tag_words)
         return Alternative(
             _BREAKS.sub(" ", text),
             item.score,

@@ -175,10 +175,11 @@ class Translator:
     def _translate(self, lines: Sequence[str | Request]) -> list[Translation]:
         requests = [self._asked(line) for line in lines]
         options = [self._options_of(request) for request in requests]
-        plan = planned(requests, options, self.encode, self.max_source_length, self._tag_tokens)
+        head = self._tag_tokens
+        plan = planned(requests, options, self.encode, self.max_source_length, head)
         found = self._search([sentence for line in plan for sentence in line.sentences])
         tokenizers = self.source_tokenizer, self.target_tokenizer
-        return Writer(*tokenizers, self.tag, self.options).translations(plan, found)
+        return Writer(*tokenizers, self.tag, head, self.options).translations(plan, found)
 
     def _asked(self, line: str | Request) -> Request:
         """The line as a request, the phrases that are forbidden to all included."""

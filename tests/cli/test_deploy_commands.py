@@ -35,7 +35,8 @@ def test_report_has_a_record_for_every_line(call: Call, model: Path, tmp_path: P
     statuses = [record["status"] for record in records]
     assert statuses == ["ok", "empty", "split", "over-long", "repaired"]
     assert set(records[0]) == {
-        "line", "status", "source_tokens", "target_tokens", "score", "repetition", "seconds",
+        "line", "status", "source_tokens", "target_tokens", "score", "limited", "repetition",
+        "seconds",
     }  # fmt: skip
     assert all(record["seconds"] >= 0 for record in records)
 

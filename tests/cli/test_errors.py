@@ -65,6 +65,7 @@ FAST = "multi30k-en-de-fast"
         (["evaluate", "nowhere"], "nowhere: there is no such model", "ls runs"),
         (["show", "nowhere"], "nowhere: there is no such model", "ls runs"),
         (["average", "nowhere", "-o", "x"], "holds 0 checkpoints", "run folder"),
+        (["train", QUICK, "--plan", "--verify-resume"], "two questions", "one at a time"),
         (["recipe", "explain", "training.max_token"], "training.max_token", "training.max_tokens?"),
         (["recipe", "show", "quick"], "quick: no such recipe", "mtkit recipe list"),
         (["tokenizer", "encode", "missing.spm"], "missing.spm: cannot be read", ""),

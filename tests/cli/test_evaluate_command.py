@@ -45,6 +45,13 @@ def test_language_that_a_name_does_not_tell_is_asked_for(
     assert "--target" not in call("evaluate", texts[0], "-r", files["ref.en"]).err
 
 
+def test_options_of_computing_are_refused_for_files(call: Call, files: dict[str, Path]) -> None:
+    for flags in (["--precision", "int8"], ["--workers", 2], ["--compile"], ["--device", "cpu"]):
+        done = call("evaluate", files["same.txt"], "-r", files["ref.en"], *flags)
+        assert done.code == 2
+        assert f"{flags[0]} is for a model" in done.err
+
+
 def test_variants_are_told_by_their_signatures(call: Call, files: dict[str, Path]) -> None:
     plain = call("evaluate", files["lower.txt"], "-r", files["ref.en"], "--json")
     variant = call(

@@ -36,6 +36,19 @@ def test_trained_file_is_a_tokenizer(call: Call, tmp_path: Path) -> None:
     assert one.code == 0
 
 
+@pytest.mark.parametrize("corpus", ["a.de", "a.{de,en}"])
+def test_corpus_is_not_overwritten_by_its_vocabulary(
+    call: Call, tmp_path: Path, corpus: str
+) -> None:
+    text = "\n".join(LINES) + "\n"
+    for name in ("a.de", "a.en"):
+        (tmp_path / name).write_text(text)
+    done = call("tokenizer", "train", tmp_path / corpus, "-o", tmp_path / "a.de")
+    assert done.code == 2
+    assert "its text would be lost" in done.err
+    assert (tmp_path / "a.de").read_text() == text
+
+
 def test_too_large_a_vocabulary_leaves_no_file(call: Call, tmp_path: Path) -> None:
     (tmp_path / "a.de").write_text("abc\n")
     done = call("tokenizer", "train", tmp_path / "a.de", "-o", tmp_path / "x.spm")

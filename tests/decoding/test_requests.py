@@ -191,6 +191,8 @@ def test_unknown_pieces_become_the_words_they_look_at() -> None:
     text = without_unknown((the, UNK, cat), weights, written, tokenizer.decode)
     assert text == "the zebra cat"
     assert without_unknown((the, cat), weights[1:], written, tokenizer.decode) == "the cat"
+    tagged = without_unknown((the, UNK, cat), weights, written, tokenizer.decode, skip=2)
+    assert tagged == "the saw cat", "the first two words are a tag, which nobody translates"
     built = model(tokenizer)
     options = replace(OPTIONS, replace_unknown=True)
     asked = Request("the zebra saw", prefix="yak")
