@@ -247,7 +247,7 @@ def open_display(*, quiet: bool = False, as_json: bool = False) -> Iterator[Disp
         from rich.console import Console
         from rich.live import Live
 
-        console = Console(stderr=True)
+        console = Console(stderr=True, emoji=False)
         with Live("starting ...", console=console, transient=True, refresh_per_second=8) as live:
             yield Panel(live)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,7 +162,9 @@ def _curves(validations: list[dict[str, Any]]) -> list[str]:
     """Loss and scores over updates."""
     from mtkit.cli.display import label
 
-    found = [curve("loss", [(event["update"], event["loss"]) for event in validations], ".3f")]
+    losses = [(event["update"], event["loss"]) for event in validations]
+    losses = [(update, loss) for update, loss in losses if isfinite(loss)]
+    found = [curve("loss", losses, ".3f")] if losses else []
     for metric in validations[-1]["scores"]:
         points = [(event["update"], event["scores"].get(metric, 0.0)) for event in validations]
         found.append(curve(label(metric), points))
@@ -178,8 +181,9 @@ def _progress(validations: list[dict[str, Any]]) -> "Table":
     for column in table.columns:
         column.justify = "right"
     every = -(-len(validations) // _SHOWN)
+    best = max((index for index, event in enumerate(validations) if event["best"]), default=-1)
     for index, event in enumerate(validations):
-        if event["best"] or (len(validations) - 1 - index) % every == 0:
+        if index == best or (len(validations) - 1 - index) % every == 0:
             values = (f"{event['scores'].get(metric, 0):.1f}" for metric in metrics)
             table.add_row(
                 f"{event['update']:,}",

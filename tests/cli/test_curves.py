@@ -1,6 +1,12 @@
 """Curves of characters."""
 
+import json
+import shutil
+from math import nan
+from pathlib import Path
+
 from mtkit.cli.curves import curve
+from tests.cli.conftest import Call
 
 
 def test_curve_rises_from_the_lowest_to_the_highest() -> None:
@@ -23,3 +29,25 @@ def test_curve_of_many_points_is_as_wide_as_a_terminal() -> None:
 def test_curve_of_one_value_is_flat() -> None:
     drawn = curve("BLEU", [(1, 2.0), (2, 2.0)]).split("\n")
     assert drawn[6].endswith("│▁▁")
+
+
+def test_long_run_is_shown_by_some_of_its_validations(
+    call: Call, model: Path, tmp_path: Path
+) -> None:
+    """All of them the best so far, but one whose loss was no number."""
+    run = tmp_path / "run"
+    shutil.copytree(model, run)
+    events = [
+        {
+            "event": "validated", "update": n, "epoch": n / 9, "loss": nan if n == 3 else 9 / n,
+            "scores": {"bleu": float(n)}, "signatures": {}, "best": n != 3, "seconds": float(n),
+            "averaged": 0,
+        }
+        for n in range(1, 61)
+    ]  # fmt: skip
+    (run / "log.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    done = call("show", run)
+    assert done.code == 0
+    rows = [line for line in done.out.split("\n") if line.endswith("*")]
+    assert 10 <= len(rows) <= 13
+    assert "60" in rows[-1].split()
