@@ -146,7 +146,7 @@ def _metric(name: str, language: str, tokenize: str | None, lowercase: bool) -> 
             return CHRF(lowercase=lowercase)
         case "ter":
             # Without spaces between words, an edit would be a whole sentence.
-            spaceless = usual in ("zh", "ja-mecab")
+            spaceless = (usual if language else tokenizer) in ("zh", "ja-mecab")
             return TER(normalized=spaceless, asian_support=spaceless)
     raise UsageError(f"{name} is not a metric", f"known metrics: {', '.join(METRICS)}")
 

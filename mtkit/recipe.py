@@ -89,15 +89,6 @@ class TokenizerSection(Section):
         1_000_000, ge=1, description="most lines a side that the tokenizer is trained on"
     )
 
-    @pydantic.model_validator(mode="after")
-    def _sampling_has_a_choice(self) -> Self:
-        if self.sampling and self.kind not in ("bpe", "unigram"):
-            raise ValueError(
-                f"sampling = {self.sampling:g}, but {self.kind}s are segmented in one way only; "
-                "sampling = 0, or kind = bpe or unigram"
-            )
-        return self
-
 
 # The kinds of dropout that every kind of model has.
 EmbeddingDropout = Annotated[
@@ -483,9 +474,10 @@ def _recipe_error(error: pydantic.ValidationError, name: str) -> RecipeError:
     if first["type"] == "value_error":
         sentence, _, hint = message.partition("; ")
         return RecipeError(f"{name}: {key}: {sentence}", hint or None)
+    named = ".".join(part for part in keys if not part.isdecimal())  # not a place in a list
     return RecipeError(
         f"{name}: {key} = {value!r}: {message[0].lower()}{message[1:]}",
-        f"see: mtkit recipe explain {key}",
+        f"see: mtkit recipe explain {named}",
     )
 
 
@@ -551,6 +543,9 @@ def _type_name(annotation: object) -> str:
         annotation, *notes = get_args(annotation)
         limits = [limit for note in notes for limit in note.metadata]
         return ", ".join([_type_name(annotation), *map(_limit, limits)])
+    if get_origin(annotation) is tuple:
+        parts = ("..." if part is ... else _type_name(part) for part in get_args(annotation))
+        return f"tuple[{', '.join(parts)}]"
     choices = [choice for choice in get_args(annotation) if isinstance(choice, str)]
     if choices:
         return " | ".join(f'"{choice}"' for choice in choices)

@@ -17,6 +17,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two test processes on two cores: a th
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is prepared or compiled goes to a folder of the session, never to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTKIT_CACHE", str(tmp_path_factory.getbasetemp() / "mtkit-cache"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real corpora beside the checkout; tests that need it are skipped without it."""
@@ -32,14 +40,13 @@ Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Python:
+def python() -> Python:
     """Runs Python in a process of its own, with one thread, to an end that must be a good one."""
-    cache = str(tmp_path_factory.getbasetemp() / "mtkit-cache")
 
     def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             [sys.executable, *map(str, arguments)],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "MTKIT_CACHE": cache},
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             timeout=600,
@@ -52,13 +59,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Python:
 
 
 @pytest.fixture
-def compiler(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> pytest.MonkeyPatch:
+def compiler(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Compiled functions, made once a session; tests of them are skipped without a compiler."""
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
         pytest.skip("needs a C++ compiler")
-    monkeypatch.setenv("MTKIT_CACHE", str(tmp_path_factory.getbasetemp() / "mtkit-cache"))
     return monkeypatch
 
 

@@ -138,8 +138,6 @@ def test_results_table_stands_between_its_marks() -> None:
 def test_ladder_stands_whole_between_its_marks() -> None:
     """Nothing yet, or the eight claims with a verdict each, and the picture that is shipped."""
     (shown,) = re.findall(r"<!-- ladder -->\n(.*?)<!-- /ladder -->", README, re.DOTALL)
-    if not shown:
-        return
     rows = re.findall(
         r"^\| (\d)\. .*\*\*(reproduced|not reproduced|not decided here)\*\*", shown, re.M
     )

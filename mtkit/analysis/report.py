@@ -73,7 +73,7 @@ def runs_table(compared: Sequence[Compared]) -> str:
     for run in compared:
         facts = run.facts
         cells = [
-            facts.title,
+            facts.title if facts.title == facts.name else f"{facts.name}: {facts.title}",
             f"{facts.parameters:,}",
             f"{facts.updates:,}",
             f"{facts.seconds / 60:.1f}",

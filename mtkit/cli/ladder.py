@@ -71,8 +71,8 @@ def ladder(
         raise typer.Exit(_INTERRUPTED)
     report = mtkit.write_ladder(output, climbed)
     if climbed.short:
-        say(f"warning: the clock ended {', '.join(map(str, climbed.short))}: their updates are")
-        say("         fewer than the others', which the verdicts do not know (more: --minutes)")
+        say(f"warning: the clock ended {', '.join(map(str, climbed.short))}: they made")
+        say("         fewer updates than asked for, of which the verdicts know nothing (--minutes)")
     for claim in climbed.claims:
         if as_json:
             write(json_line(claim))

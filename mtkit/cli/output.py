@@ -159,10 +159,10 @@ def draw(*parts: "RenderableType") -> None:
     console = Console(highlight=False, markup=False, emoji=False, width=None if terminal else 200)
     unbounded = console.options.update_width(1000)
     # No cell is cut short: what is wider than the terminal is left to it to wrap.
-    needed = [console.measure(part, options=unbounded).maximum for part in parts if part]
+    tables = [part for part in parts if not isinstance(part, str)]
+    needed = [console.measure(table, options=unbounded).maximum for table in tables]
     console.width = max([console.width, *needed])
     with console.capture() as capture:
         for part in parts:
             console.print(part)
-    lines = capture.get().split("\n")
-    write("\n".join(line.rstrip() if not terminal else line for line in lines))
+    write("\n".join(line.rstrip() for line in capture.get().split("\n")))

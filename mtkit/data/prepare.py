@@ -259,8 +259,11 @@ def _opened(lock: Path) -> Iterator[int]:
     """A lock file, made if need be; that of another user can be waited for."""
     try:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:
-        handle = os.open(lock, os.O_RDONLY)
+    except PermissionError as refused:
+        try:
+            handle = os.open(lock, os.O_RDONLY)
+        except FileNotFoundError:
+            raise refused from None
     try:
         yield handle
     finally:
@@ -288,6 +291,8 @@ def _remove_abandoned(cache: Path, own: Path) -> None:
         with suppress(OSError):  # gone meanwhile, of another user, or a very long one
             if left.stem == own.stem or time.time() - left.stat().st_mtime < _STALE:
                 continue
+            if left.suffix == _LOCK and left.with_suffix(_UNFINISHED).exists():
+                continue  # the folder's own age counts
             lock = left.with_suffix(_LOCK)
             with _opened(lock) as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,10 +17,10 @@ def line_report(number: int, source: str, found: Translation, seconds: float) ->
     """The record of a line; `seconds` is its share of the time that its group took.
 
     `status` is ok; empty (nothing to translate); split (longer than the model takes, translated
-    sentence by sentence); over-long (a sentence of it was longer still, and was cut); or repaired
-    (ok, but it held what no model can read). `limited`: the translation, or a sentence of it, ended
-    because it had its longest length, and its end may be missing. `repetition`: the translation
-    loops and the source does not.
+    sentence by sentence); over-long (a sentence of it was longer still, and was translated in
+    pieces); or repaired (ok, but it held what no model can read). `limited`: the translation, or a
+    sentence of it, ended because it had its longest length, and its end may be missing.
+    `repetition`: the translation loops and the source does not.
     """
     status = "repaired" if found.repaired and found.status == "ok" else found.status
     return {

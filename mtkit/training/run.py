@@ -121,7 +121,9 @@ class Run:
         trainer, data, resumed = self.ready(model)
         if self.world.leads:
             folder.begin(self.recipe)
-        self._emit(self._started(trainer, data, resumed))
+        started = self._started(trainer, data, resumed)
+        self._emit(started)
+        self._tell_long_warmup(started.last_update)
         with stopping_at_signals(trainer.stop):
             reason = trainer.fit(self.schedule())
         self._finish(trainer, data, reason)
@@ -154,12 +156,17 @@ class Run:
         limits = self.recipe.training
         ends = limits.updates or limits.epochs or limits.minutes
         self.schedule().rate(1, 0.0, 0.0 if ends else None)
-        data, tag = self.recipe.data, self.recipe.search.tag
+        data, tag, tokenizer = self.recipe.data, self.recipe.search.tag, self.recipe.tokenizer
+        if tokenizer.sampling and tokenizer.kind not in ("bpe", "unigram"):
+            raise RecipeError(
+                f"tokenizer.sampling = {tokenizer.sampling:g}, but a vocabulary of kind "
+                f"{tokenizer.kind} segments a text in one way only",
+                "--set tokenizer.sampling=0",
+            )
         Mixture.of((1,) * len(data.train), data.weights)
         if tag and data.valid and not any(split_tag(name)[0] for name in data.valid):
-            self._emit(
-                Warned(f"the sources of data.valid have no tag: {tag} stands before no one of them")
-            )
+            # Told and not logged: nothing of this run is written yet.
+            self._tell(Warned(f"the names of data.valid have no tag: {tag} is not put before them"))
 
     def schedule(self) -> Schedule:
         training = self.recipe.training
@@ -351,6 +358,16 @@ class Run:
             last_update=min((end for end in ends if end), default=None),
             resumed_at=resumed,
         )
+
+    def _tell_long_warmup(self, last: int | None) -> None:
+        warmup = self.recipe.training.schedule.warmup
+        if last is not None and warmup >= last:
+            self._emit(
+                Noted(
+                    f"the rate rises over {warmup:,} updates, and the run ends after {last:,}: it "
+                    "never comes to its peak (--set training.schedule.warmup)"
+                )
+            )
 
     # -- during -----------------------------------------------------------------------------
 

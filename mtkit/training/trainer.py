@@ -495,7 +495,7 @@ def choose_precision(asked: str, device: torch.device, model: nn.Module) -> str:
     Raises RecipeError for bfloat16 of a recurrent model on a GPU: within autocast, cuDNN's
     recurrent layers compute in float16, whatever is asked, and small gradients become zero.
     """
-    recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
+    recurrent = any(isinstance(part, nn.RNN | nn.GRU | nn.LSTM) for part in model.modules())
     halved = device.type == "cuda" and recurrent
     if halved and asked == "bfloat16":
         raise RecipeError(

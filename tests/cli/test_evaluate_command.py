@@ -145,3 +145,15 @@ def test_corpus_the_wrong_way_round_is_refused(call: Call, model: Path, tmp_path
     done = call("evaluate", model, f"{tmp_path}/test.{{en,de}}")
     assert done.code == 2
     assert "turn the corpus round" in done.err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "score"])
+def test_pairs_with_an_empty_side_are_left_out_counted_and_named(
+    call: Call, model: Path, tmp_path: Path, command: str
+) -> None:
+    path = tmp_path / "holes.tsv"
+    path.write_text("the cat\tthe dog\n\tthe sun\nthe dog\tthe cat\n", encoding="utf-8")
+    done = call(command, model, path)
+    assert done.code == 0, done.err
+    assert "1 with an empty source" in done.err
+    assert "row 2" in done.err

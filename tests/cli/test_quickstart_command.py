@@ -1,6 +1,9 @@
 """The first command: what is there is kept, what is foreign is left alone."""
 
+import socket
 from pathlib import Path
+
+import pytest
 
 import mtkit
 from mtkit.cli import quickstart
@@ -53,3 +56,33 @@ def test_other_languages_have_their_own_corpora(tmp_path: Path) -> None:
     assert mtkit.open_corpora(recipe.data.train).languages == ("de", "en")
     assert mtkit.open_corpora(recipe.data.test).languages == ("de", "en")
     assert recipe.data.source_language == "de"
+
+
+def test_quickstart_trains_scores_and_shows_without_a_network(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first command of the README, with fewer sentences, a small model and two updates."""
+
+    def refused(*_: object) -> None:
+        raise AssertionError("it wants the network")
+
+    parse = mtkit.Recipe.parse
+    small = [
+        "data.train=phrasebook:ko-en:train#size=600", "data.valid=phrasebook:ko-en:valid#size=20",
+        "data.test=phrasebook:ko-en:test#size=20", "tokenizer.vocabulary=1000", "model.width=16",
+        "model.encoder_layers=1", "model.decoder_layers=1", "training.updates=2",
+        "training.minutes=0", "training.epochs=0", "validation.every=1",
+        "search.max_length_ratio=0.5",
+    ]  # fmt: skip
+    monkeypatch.setattr(
+        mtkit.Recipe,
+        "parse",
+        lambda text, name="", changes=(): parse(text, name, [*changes, *small]),
+    )
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.chdir(tmp_path)
+    done = call("quickstart")
+    assert done.code == 0, done.err
+    assert "on test sentences that it has never seen: BLEU" in done.err
+    assert "reference" in done.out
+    assert (tmp_path / "quickstart" / "weights.safetensors").is_file()

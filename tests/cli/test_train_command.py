@@ -28,11 +28,6 @@ CORPORA = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setenv("MTKIT_CACHE", str(tmp_path_factory.getbasetemp() / "mtkit-cache"))
-
-
 def test_run_ends_is_told_and_is_not_trained_twice(call: Call, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = ["train", *CORPORA, "--test", "phrasebook:ko-en:test#size=10", "-o", run, *SMALL]
@@ -94,7 +89,10 @@ def test_two_files_are_enough(call: Call, tmp_path: Path) -> None:
     assert any("10" in note for event in events for note in event.get("notes", ()))
 
 
-def test_interrupted_run_is_saved_and_goes_on(spawn: Spawn, call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_interrupted_run_is_saved_and_goes_on(
+    spawn: Spawn, call: Call, tmp_path: Path, stop: signal.Signals
+) -> None:
     command = [
         "train",
         *CORPORA,
@@ -110,7 +108,7 @@ def test_interrupted_run_is_saved_and_goes_on(spawn: Spawn, call: Call, tmp_path
     for line in process.stdout:
         if json.loads(line)["event"] == "progressed":
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err.decode()
     assert b"run the same command again to go on" in err

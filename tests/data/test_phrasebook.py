@@ -7,7 +7,6 @@ from random import Random
 
 import pytest
 
-from mtkit.data import phrasebook
 from mtkit.data.phrasebook import LANGUAGES, SPEAK, SPLITS, sample, split_of
 from mtkit.data.phrasebook.german_forms import decline
 from mtkit.data.phrasebook.grammar import Sampler
@@ -270,12 +269,6 @@ def test_wrong_arguments_are_refused_at_once() -> None:
         sample("en", "de", "dev", size=1)
     with pytest.raises(UsageError, match="9 to 4 words"):
         sample("en", "de", size=1, min_words=9, max_words=4)
-
-
-def test_triples_are_of_the_split_asked_for() -> None:
-    rows = phrasebook.triples("test", size=20)
-    assert len(rows) == 20
-    assert all(row.en and row.de and row.ko for row in rows)
 
 
 PINNED = [

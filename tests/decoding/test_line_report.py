@@ -34,5 +34,5 @@ def test_record_says_what_became_of_the_line() -> None:
     assert line_report(1, "", Translation("", 0, 0, 0, 0, "empty", True), 0)["status"] == "empty"
 
 
-def test_looking_for_loops_takes_time_in_proportion_to_the_text() -> None:
+def test_long_text_without_a_loop_has_none() -> None:
     assert not loops(" ".join(str(number) for number in range(20_000)))

@@ -292,7 +292,8 @@ def test_translating_leaves_the_model_as_it_was(model: Seq2Seq, tokenizer: Token
 
 
 def test_batches_keep_the_budget_and_lose_nothing() -> None:
-    lengths = [random.Random(1).randrange(1, 40) for _ in range(300)]
+    rng = random.Random(1)
+    lengths = [rng.randrange(1, 40) for _ in range(300)]
     planned = batches(lengths, 64)
     assert sorted(index for batch in planned for index in batch) == list(range(300))
     for batch in planned:

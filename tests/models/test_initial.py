@@ -42,7 +42,3 @@ def test_bahdanaus_normals() -> None:
             assert weight.std().item() == pytest.approx(0.001, rel=0.1), name
         elif "weight_hh" not in name:
             assert weight.std().item() == pytest.approx(0.01, rel=0.1), name
-
-
-def test_default_draws_what_it_drew_before() -> None:
-    assert model().state_dict().keys() == model(initialisation="orthogonal").state_dict().keys()

@@ -6,15 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_run import RECIPE, cache
+from test_run import RECIPE
 
 from mtkit import Recipe, prepare
 from mtkit.data.batches import Batch, Indices
 from mtkit.training import feed
 from mtkit.training.distributed import World
 from mtkit.training.feed import Feed, fetcher, planned_lengths
-
-__all__ = ["cache"]  # a fixture of every test here
 
 
 @pytest.mark.parametrize("sampling", [0.0, 0.1])

@@ -21,8 +21,7 @@ from tests.training.test_run import RECIPE, same_bits, stop_at, weights
 
 
 @pytest.fixture(autouse=True)
-def _often(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MTKIT_CACHE", str(tmp_path_factory.getbasetemp() / "mtkit-cache"))
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "REPORT_SECONDS", 0.0)
 
 

@@ -49,11 +49,6 @@ tag = "<2de>"
 HANGUL = re.compile("[가-힣]")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MTKIT_CACHE", str(tmp_path_factory.getbasetemp() / "mtkit-cache"))
-
-
 def test_tag_chooses_the_language_of_a_multilingual_model(tmp_path: Path) -> None:
     run = train(Recipe.parse(RECIPE), tmp_path / "run")
     translator = Translator.load(run)

@@ -3,14 +3,12 @@
 from pathlib import Path
 
 import pytest
-from test_run import RECIPE, cache, same_bits, weights
+from test_run import RECIPE, same_bits, weights
 
 from mtkit import MTKitError, Recipe, TrainingError, Translator, train
 from mtkit.training.checkpoint import check
 from mtkit.training.events import Event, Saved, Started
 from tests.conftest import Place
-
-__all__ = ["cache"]  # a fixture of every test here
 
 
 # A disk does not become read-only while the run's lock is open.

@@ -63,11 +63,6 @@ RECURRENT = RECIPE.replace(
 )
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MTKIT_CACHE", str(tmp_path_factory.getbasetemp() / "mtkit-cache"))
-
-
 def weights(run: Path) -> dict[str, torch.Tensor]:
     newest = sorted((run / "checkpoints").iterdir())[-1]
     return load((newest / "weights.safetensors").read_bytes())
@@ -292,14 +287,21 @@ def test_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "change", ["training.schedule.kind=linear", "data.weights=[1, 2]"], ids=["end", "weights"]
+    ("change", "words"),
+    [
+        ("training.schedule.kind=linear", "needs an end to decay to"),
+        ("data.weights=[1, 2]", "2 numbers for 1 corpora"),
+        ("tokenizer.kind=word", "segments a text in one way only"),
+    ],
+    ids=["end", "weights", "words"],
 )
 def test_recipe_that_cannot_be_trained_is_refused_before_anything_is_prepared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, words: str
 ) -> None:
     monkeypatch.setenv("MTKIT_CACHE", str(tmp_path / "cache"))
-    recipe = Recipe.parse(RECIPE).changed(["training.updates=0", "validation.patience=1", change])
-    with pytest.raises(RecipeError):
+    changes = ["training.updates=0", "validation.patience=1", "tokenizer.sampling=0.1", change]
+    recipe = Recipe.parse(RECIPE).changed(changes)
+    with pytest.raises(RecipeError, match=words):
         train(recipe, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
@@ -563,11 +565,7 @@ def test_early_stopping_counts_validations_without_gain(tmp_path: Path, metric: 
     assert isinstance(finished, Finished)
     assert finished.reason == f"no gain in {metric} in 2 validations"
     assert finished.update == 9
-
-
-def test_decay_without_an_end_is_refused(tmp_path: Path) -> None:
-    recipe = Recipe.parse(RECIPE).changed(
-        ["training.schedule.kind=linear", "training.updates=0", "validation.patience=1"]
-    )
-    with pytest.raises(RecipeError, match="needs an end to decay to"):
-        train(recipe, tmp_path / "run")
+    on = recipe.changed(["validation.patience=0", "training.updates=11"])
+    train(on, tmp_path / "run", listeners=[events.append])
+    assert isinstance(events[-1], Finished)
+    assert events[-1].update == 11, "with patience 0 it goes on to its end"

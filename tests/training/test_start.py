@@ -39,14 +39,7 @@ every = 8
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.getbasetemp()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MTKIT_CACHE", str(base / "mtkit-cache"))
-        return train(Recipe.parse(RECIPE), base / "parent")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MTKIT_CACHE", str(tmp_path_factory.getbasetemp() / "mtkit-cache"))
+    return train(Recipe.parse(RECIPE), base / "parent")
 
 
 def child(parent: Path, *changes: str) -> Recipe:

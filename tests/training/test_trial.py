@@ -12,11 +12,6 @@ from mtkit.training import trainer
 from tests.training.test_run import RECIPE
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MTKIT_CACHE", str(tmp_path_factory.getbasetemp() / "mtkit-cache"))
-
-
 def test_plan_says_what_the_run_then_takes(tmp_path: Path) -> None:
     recipe = Recipe.parse(RECIPE).changed(["training.keep=2"])
     plan = plan_run(recipe, device="cpu")

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_run import RECIPE, RECURRENT, cache, weights
+from test_run import RECIPE, RECURRENT, weights
 
 from mtkit import Event, Progressed, Recipe, RecipeError, Translator, train
 from mtkit.training import trainer
-
-__all__ = ["cache"]  # a fixture of every test here
 
 CLIP = 0.1
 PROGRAM = """

@@ -5,7 +5,6 @@ and weights stand in lexicon.toml and grammar.toml.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from random import Random
@@ -32,15 +31,6 @@ PATIENCE, KNOWN = 20_000, 300
 SHORTEST, LONGEST = 3, 80
 
 
-@dataclass(frozen=True)
-class Triple:
-    """One meaning in the three languages."""
-
-    de: str
-    en: str
-    ko: str
-
-
 def sample(  # noqa: PLR0913 - the two word limits read better than a record of them
     source: str,
     target: str,
@@ -60,17 +50,6 @@ def sample(  # noqa: PLR0913 - the two word limits read better than a record of 
     """
     _check(source, target, split, (min_words, max_words))
     return _pairs(source, target, split, size, Random(seed), (min_words, max_words))
-
-
-def triples(split: str = "train", *, size: int, seed: int = 1, words: int = 10) -> list[Triple]:
-    """Meanings in all three languages, of about so many English words; for reading and proof."""
-    draw = Sampler(Random(seed).random)
-    found: list[Triple] = []
-    while len(found) < size:
-        meaning = draw.sentence(words)
-        if split_of(meaning) == split:
-            found.append(Triple(**{language: SPEAK[language](meaning) for language in LANGUAGES}))
-    return found
 
 
 def split_of(meaning: Sentence) -> str:
