@@ -451,7 +451,15 @@ def test_cache_that_cannot_be_written_is_an_error(corpus: str, cache: Path) -> N
     assert "MTKIT_CACHE" in (raised.value.hint or "")
 
 
-@pytest.mark.parametrize("stage", ["looking for the corpora", "training the tokenizer"])
+# A disk does not become read-only while the lock is open.
+@pytest.mark.parametrize(
+    ("stage", "place"),
+    [
+        *(("looking for the corpora", kind) for kind in ("full disk", "read-only", "file limit")),
+        *(("training the tokenizer", kind) for kind in ("full disk", "file limit")),
+    ],
+    indirect=["place"],
+)
 def test_cache_without_room_is_an_error_that_leaves_nothing(
     corpus: str, place: Place, stage: str
 ) -> None:
