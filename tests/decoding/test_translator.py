@@ -234,9 +234,11 @@ def test_many_hypotheses_make_room_by_fewer_rows(
 ) -> None:
     sizes: list[tuple[int, int]] = []
 
-    def seen(model: Seq2Seq, source: torch.Tensor, *rest: object) -> list[list[Hypothesis]]:
+    def seen(
+        model: Seq2Seq, source: Tensor, options: SearchOptions, demands: None
+    ) -> list[list[Hypothesis]]:
         sizes.append((len(source), source.size(1)))
-        return beam_search(model, source, *rest)  # type: ignore[arg-type]
+        return beam_search(model, source, options, demands)
 
     monkeypatch.setattr(translator_module, "beam_search", seen)
     options = replace(FAST, beam=32)
