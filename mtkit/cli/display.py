@@ -197,7 +197,6 @@ def facts(event: Progressed) -> list[str]:
         f"update {event.update:,}",
         f"epoch {event.epoch:.2f}",
         f"loss {event.loss:.3f}",
-        f"ppl {perplexity(event.loss):.1f}",
         f"{event.tokens_per_second:,.0f} tokens/s",
         f"rate {event.rate:.2e}",
     ]

@@ -141,11 +141,18 @@ def train(
     finished, trained = carry_out(loaded, folder, device=device, as_json=as_json, quiet=quiet)
     if not (quiet or as_json):
         if not trained:
-            say(
-                f"{folder} has come to its end already; longer: --set training.updates=N or .epochs"
-            )
+            say(f"{folder} has come to its end already; longer: {_longer(loaded, finished)}")
         for line in summary(finished, signatures(folder, "valid")):
             say(line)
+
+
+def _longer(recipe: "Recipe", finished: "Finished") -> str:
+    """What to change for a run that has ended to go on."""
+    limits = recipe.training
+    if finished.reason.startswith("no gain"):
+        return f"--set validation.patience={2 * recipe.validation.patience}"
+    given = (("updates", limits.updates), ("epochs", limits.epochs), ("minutes", limits.minutes))
+    return " ".join(f"--set training.{name}={2 * value:g}" for name, value in given if value)
 
 
 def carry_out(

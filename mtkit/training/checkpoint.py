@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -91,6 +92,7 @@ class Checkpoints:
         """
         name = f"{progress.position.update:09d}"
         path, aside = self.folder / name, self.folder / f".{name}.part"
+        before = self.folder / f".{name}.old"  # of the same update
         try:
             self._sweep()
             aside.mkdir(parents=True)
@@ -101,17 +103,29 @@ class Checkpoints:
             files = {file.name: digest(file) for file in sorted(aside.iterdir())}
             write_text(progress.to_json(files), aside / "progress.json")
             if path.exists():
-                path.rename(self.folder / f".{name}.old")
+                path.rename(before)
             aside.rename(path)
             _flush(self.folder)
             self._prune(path, progress.best_update)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(aside, ignore_errors=True)  # what it takes up may be what is lacking
-            raise TrainingError(
-                f"{path}: the checkpoint cannot be written ({error})",
-                "make room there and run the same command again; the one before it is intact",
-            ) from None
+            if before.exists() and not path.exists():
+                before.rename(path)
+            raise _unwritten(path, error) from None
         return path
+
+    def renew(self, progress: Progress) -> None:
+        """Let the checkpoint of this update, whose tensors stay, say more of the run.
+
+        Raises TrainingError as `save` does; the checkpoint stays what it was then.
+        """
+        path = self.folder / f"{progress.position.update:09d}"
+        try:
+            _, files = _read_progress(path)
+            write_text(progress.to_json(files), path / "progress.json")
+            self._prune(path, progress.best_update)
+        except (OSError, ModelError) as error:
+            raise _unwritten(path, error) from None
 
     def all(self) -> list[Path]:
         """Complete checkpoints, the oldest first."""
@@ -121,17 +135,18 @@ class Checkpoints:
 
     def averaged(self, last: int) -> list[Path]:
         """The newest `last` checkpoints that were made at a validation."""
-        return self._validated()[-last:]
+        return self.validated()[-last:]
 
     def around_best(self, count: int, best: int) -> list[Path]:
         """`count` checkpoints made at validations, as many before the one of update `best` as
         after it where there are as many."""
-        paths = self._validated()
+        paths = self.validated()
         place = sum(int(path.name) < best for path in paths)
         first = max(0, min(place - count // 2, len(paths) - count))
         return paths[first : first + count]
 
-    def _validated(self) -> list[Path]:
+    def validated(self) -> list[Path]:
+        """Those that were made at a validation, the oldest first."""
         return [path for path in self.all() if _made_at_validation(path)]
 
     def _prune(self, newest: Path, best: int) -> None:
@@ -146,6 +161,13 @@ class Checkpoints:
         for pattern in (".*.part", ".*.old"):
             for path in self.folder.glob(pattern):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _unwritten(path: Path, error: Exception) -> TrainingError:
+    return TrainingError(
+        f"{path}: the checkpoint cannot be written ({error})",
+        "make room there and run the same command again; the one before it is intact",
+    )
 
 
 def _made_at_validation(path: Path) -> bool:
@@ -188,7 +210,7 @@ def _read_progress(path: Path) -> tuple[Progress, dict[str, str]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{path}: the checkpoint is damaged ({error})",
-            f"remove that folder; the one before it is used then: rm -r {path}",
+            f"remove that folder; the one before it is used then: rm -r {shlex.quote(str(path))}",
         ) from None
 
 

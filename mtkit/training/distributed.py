@@ -158,7 +158,7 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {name}: no such kind of device", "auto, cpu or cuda")
+        raise UsageError(f"--device {name}: no such kind of device", "--device cpu")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"--device {name}: torch finds no CUDA device here", "use --device cpu")
     return device

@@ -89,12 +89,11 @@ class Feed:
 
     def largest(self) -> Batch:
         """The batch that takes most memory: most tokens, in the longest sentences."""
-
         batches = self._plan(0)
+        if self.mixture is not None:  # its first epoch need not have all pairs
+            batches = self._cut(self.lengths, 0)
         counts = np.fromiter(map(len, batches), np.int64, len(batches))
-        longest = longest_sides(self.lengths)[
-            np.concatenate(batches)
-        ]  # of every pair, batch by batch
+        longest = longest_sides(self.lengths)[np.concatenate(batches)]  # pair by pair
         longest = np.maximum.reduceat(longest, np.cumsum(counts) - counts)  # of every batch
         largest = batches[int(np.argmax(counts * longest.astype(np.int64) ** 2))]
         batch = self.fetch(largest, self.section.seed)

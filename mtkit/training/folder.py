@@ -84,10 +84,8 @@ class RunFolder:
                 )
 
     def begin(self, recipe: Recipe) -> None:
-        """Write the recipe down, unless there is a model or a checkpoint with its own already."""
-        path = self.path / "recipe.toml"
-        if not path.exists() or not self._begun:
-            write_text(recipe.to_toml(), path)
+        """Write the recipe down; of a run that goes on, `check` has let pass what it changes."""
+        write_text(recipe.to_toml(), self.path / "recipe.toml")
 
     @property
     def _begun(self) -> bool:
@@ -99,7 +97,8 @@ class RunFolder:
         """The end of this run, if it has come to one that is still what the recipe asks for."""
         try:
             table = json.loads((self.path / "finished.json").read_text(encoding="utf-8"))
-            if table.pop("limits") != _limits(recipe):
+            tested = table.pop("search", None)  # runs of before do not tell
+            if table.pop("limits") != _limits(recipe) or tested not in (None, _tested(recipe)):
                 return None
             return Finished(run=self.path, **table)
         except (OSError, ValueError, KeyError, TypeError):
@@ -109,7 +108,8 @@ class RunFolder:
         """Write down how the run ended, and what it was asked for."""
         table = asdict(finished)
         del table["run"]
-        text = json.dumps({**table, "limits": _limits(recipe)}, indent=1)
+        asked = {"limits": _limits(recipe), "search": _tested(recipe)}
+        text = json.dumps({**table, **asked}, indent=1)
         write_text(text, self.path / "finished.json")
 
 
@@ -120,6 +120,12 @@ def _limits(recipe: Recipe) -> list[float | str]:
     numbers = [limits.updates, limits.epochs, limits.minutes, patience, limits.average]
     others = [limits.average_of] if limits.average_of != "last" else []
     return [*numbers, *others, *recipe.data.test]
+
+
+def _tested(recipe: Recipe) -> dict[str, object]:
+    """How the test corpora are translated, if there are any."""
+    search = recipe.search.model_dump(mode="json", exclude_defaults=True)
+    return search if recipe.data.test else {}
 
 
 def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:

@@ -61,6 +61,10 @@ class Guard:
         self.longest_row = torch.maximum(self.longest_row, self.row)
         return good
 
+    def last_was_made(self) -> bool:
+        """Whether the last update was not skipped."""
+        return not self.row
+
     def check(self) -> None:
         """Raise LossLostError when too many updates in a row were skipped."""
         if self.longest_row >= IN_A_ROW:

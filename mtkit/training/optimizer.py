@@ -8,7 +8,7 @@ from torch import nn
 
 from mtkit.errors import RecipeError
 from mtkit.models.seq2seq import Seq2Seq
-from mtkit.recipe import OptimizerSection, ScheduleSection
+from mtkit.recipe import OptimizerSection, Recipe, ScheduleSection
 from mtkit.training.muon import Muon
 
 
@@ -31,6 +31,13 @@ def make_optimizer(section: OptimizerSection, model: nn.Module) -> torch.optim.O
             return torch.optim.SGD(groups, section.rate, momentum=section.momentum)
         case "adadelta":
             return torch.optim.Adadelta(groups, section.rate, rho=section.rho, eps=section.epsilon)
+
+
+def moments(section: OptimizerSection) -> int:
+    """How many tensors of a parameter's size the optimizer keeps for it, at most."""
+    if section.kind == "sgd":
+        return int(section.momentum > 0)
+    return 2
 
 
 def _muon(section: OptimizerSection, model: nn.Module) -> Muon:
@@ -97,7 +104,7 @@ class Schedule:
                 if progress is None:
                     raise RecipeError(
                         f'training.schedule.kind = "{self.section.kind}" needs an end to decay to',
-                        "set training.updates, training.epochs or training.minutes",
+                        "--set training.epochs=10, or training.updates, or training.minutes",
                     )
                 left = 1 - min(progress, 1.0)
                 if self.section.kind == "cosine":
@@ -118,3 +125,9 @@ class Schedule:
         self.waited = 0 if gained else self.waited + 1
         if self.section.kind == "plateau" and self.waited > self.section.patience:
             self.cuts, self.waited = self.cuts + 1, 0
+
+
+def schedule_of(recipe: Recipe) -> Schedule:
+    """The schedule that a recipe asks for, at its first update."""
+    training = recipe.training
+    return Schedule(training.schedule, training.optimizer.rate, getattr(recipe.model, "width", 1))

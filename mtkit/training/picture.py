@@ -20,7 +20,7 @@ def plot_curves(validations: Validations, path: Path, title: str = "") -> None:
             "a picture needs matplotlib, which is not installed", "pip install 'mtkit[plot]'"
         )
     if path.suffix not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"{path}: not a kind of picture that is drawn", "curves.png or curves.svg")
+        raise UsageError(f"{path}: not a kind of picture that is drawn", "--plot curves.png")
     if not validations:
         raise UsageError(
             "there is nothing to draw: the run was not validated so far",

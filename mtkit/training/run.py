@@ -1,10 +1,12 @@
 """A whole run: from a recipe to a folder that holds a model, its scores and its checkpoints."""
 
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,8 @@ from mtkit.allocator import keep_freed_memory
 from mtkit.data.corpus import Pair, open_corpora
 from mtkit.data.mixture import Mixture
 from mtkit.data.prepare import Prepared, prepare
-from mtkit.data.tags import split_tag, with_tag
-from mtkit.errors import (
-    NO_ROOM,
-    DataError,
-    ModelError,
-    RecipeError,
-    TrainingError,
-    UsageError,
-)
+from mtkit.data.tags import with_tag
+from mtkit.errors import NO_ROOM, DataError, ModelError, TrainingError
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import Recipe
@@ -36,6 +31,14 @@ from mtkit.training.checkpoint import (
     read_tensors,
     restore_optimizer,
     write_text,
+)
+from mtkit.training.checks import (
+    check_begun,
+    check_recipe,
+    check_same_data,
+    check_vocabularies,
+    warnings_before,
+    warnings_begun,
 )
 from mtkit.training.distributed import World
 from mtkit.training.events import (
@@ -52,7 +55,7 @@ from mtkit.training.folder import RunFolder
 from mtkit.training.host import machine, stopping_at_signals
 from mtkit.training.judge import Judge
 from mtkit.training.log import Log
-from mtkit.training.optimizer import Schedule
+from mtkit.training.optimizer import schedule_of
 from mtkit.training.sharding import check_shardable, fill
 from mtkit.training.start import Parent
 from mtkit.training.trainer import Trainer, merit
@@ -123,9 +126,16 @@ class Run:
             folder.begin(self.recipe)
         started = self._started(trainer, data, resumed)
         self._emit(started)
-        self._tell_long_warmup(started.last_update)
+        for words in warnings_begun(self.recipe, started.last_update):
+            self._emit(Noted(words))
         with stopping_at_signals(trainer.stop):
-            reason = trainer.fit(self.schedule())
+            reason = trainer.fit(schedule_of(self.recipe))
+            if reason != "interrupted" and not trainer.progress.validated:
+                trainer.validate()
+            if self.world.agree(trainer.stop_requested):
+                reason = "interrupted"  # what is left to do can wait
+            if reason == "interrupted" and not trainer.safe:
+                trainer.save()
         self._finish(trainer, data, reason)
         return self.folder
 
@@ -134,44 +144,18 @@ class Run:
 
         Nothing is written but the prepared data.
         """
-        self._check_recipe()
+        check_recipe(self.recipe)
+        for words in warnings_before(self.recipe):
+            self._tell(Warned(words))  # not logged: nothing of this run is written yet
         data = self._prepare()
-        number = int(data.fingerprint[:12], 16)
-        if self.world.agree(self.world.share(number) != number):
-            raise DataError(
-                f"{self.folder}: the processes have not prepared the same data",
-                "let all machines read the same corpora, by the same versions of mtkit and "
-                "sentencepiece",
-            )
+        check_same_data(self.world, data, self.folder)
         self._name_languages(data)
         trainer = self._trainer(self._model(model, data), data)
         resumed = self._restore(trainer)
-        self._check_begun(trainer, data)
+        check_begun(trainer, data, self.folder)
         if self.world.device.type == "cpu":
             keep_freed_memory()  # from here on: what preparing and planning took is given back
         return trainer, data, resumed
-
-    def _check_recipe(self) -> None:
-        """Raise RecipeError for what would be one only after everything is prepared."""
-        limits = self.recipe.training
-        ends = limits.updates or limits.epochs or limits.minutes
-        self.schedule().rate(1, 0.0, 0.0 if ends else None)
-        data, tag, tokenizer = self.recipe.data, self.recipe.search.tag, self.recipe.tokenizer
-        if tokenizer.sampling and tokenizer.kind not in ("bpe", "unigram"):
-            raise RecipeError(
-                f"tokenizer.sampling = {tokenizer.sampling:g}, but a vocabulary of kind "
-                f"{tokenizer.kind} segments a text in one way only",
-                "--set tokenizer.sampling=0",
-            )
-        Mixture.of((1,) * len(data.train), data.weights)
-        if tag and data.valid and not any(split_tag(name)[0] for name in data.valid):
-            # Told and not logged: nothing of this run is written yet.
-            self._tell(Warned(f"the names of data.valid have no tag: {tag} is not put before them"))
-
-    def schedule(self) -> Schedule:
-        training = self.recipe.training
-        width = getattr(self.recipe.model, "width", 1)
-        return Schedule(training.schedule, training.optimizer.rate, width)
 
     # -- before -----------------------------------------------------------------------------
 
@@ -186,7 +170,7 @@ class Run:
             pairs = [Pair(with_tag(tag, pair.source), pair.target) for pair in pairs]
         if not pairs:
             raise DataError(
-                f"{corpus.name} has no pair with text on both sides", "name another data.test"
+                f"{corpus.name} has no pair with text on both sides", "name another: --test NAME"
             )
         if corpus.report.dropped:
             self._emit(Noted(f"Test: {' '.join(corpus.report.sentences())}"))
@@ -230,7 +214,7 @@ class Run:
     def _model(self, model: Seq2Seq | None, data: Prepared) -> Seq2Seq:
         torch.manual_seed(self.recipe.training.seed)
         if model is None:
-            self._check_vocabularies(data)
+            check_vocabularies(self.recipe, data)
             sizes = data.source_tokenizer.size, data.target_tokenizer.size
             model = build(self.recipe.model, *sizes)
         if self._parent is not None:
@@ -240,17 +224,6 @@ class Run:
         for words in start_from_vectors(model, self.recipe.training, *tokenizers):
             self._emit(Noted(words))
         return model.to(self.world.device)
-
-    def _check_vocabularies(self, data: Prepared) -> None:
-        """Raise RecipeError where one matrix would embed the pieces of two vocabularies."""
-        section, ours, theirs = self.recipe.model, data.source_tokenizer, data.target_tokenizer
-        tied = section.kind == "transformer" and section.tied_embeddings == "all"
-        if tied and ours.fingerprint != theirs.fingerprint:
-            raise RecipeError(
-                'model.tied_embeddings = "all" needs one vocabulary, but source and target have '
-                "vocabularies of their own",
-                "--set tokenizer.joint=true, or --set model.tied_embeddings=target",
-            )
 
     def _trainer(self, model: Seq2Seq, data: Prepared) -> Trainer:
         recipe = self.recipe
@@ -271,7 +244,7 @@ class Run:
             Checkpoints(self.folder / "checkpoints", kept, around),
         )
         trainer.emit = self._emit
-        trainer.restore = lambda: self._restore(trainer)
+        trainer.restore = partial(self._restore, trainer)
         self._judge = Judge(
             data,
             recipe.validation,
@@ -285,12 +258,15 @@ class Run:
         self._held = self._scores_held()
         return trainer
 
-    def _restore(self, trainer: Trainer) -> int | None:
+    def _restore(self, trainer: Trainer, at_validation: bool = False) -> int | None:
         """Go back to the newest checkpoint that is whole; the update it was made at.
+
+        With `at_validation` to the newest of those that were made at one.
 
         Raises ModelError when there are checkpoints and none of them is whole.
         """
-        paths = trainer.checkpoints.all()
+        made = trainer.checkpoints
+        paths = made.validated() if at_validation else made.all()
         for path in reversed(paths):
             try:
                 check(path)
@@ -300,10 +276,10 @@ class Run:
                     trained = read_tensors(path / "trained.safetensors")
                 restore_optimizer(trainer.optimizer, path)
             except ModelError as error:
-                if path == paths[0]:
+                if path == paths[0] and not at_validation:
                     raise ModelError(
                         f"{error.message}; no checkpoint of {self.folder} can be read",
-                        f"bring one back, or begin anew: rm -r {self.folder}",
+                        f"bring one back, or begin anew: rm -r {shlex.quote(str(self.folder))}",
                     ) from None
                 self._emit(Warned(f"{error.message}; the checkpoint before it is used"))
                 continue
@@ -311,37 +287,9 @@ class Run:
             if trainer.moving_average is not None:
                 with trainer.judged():
                     load_weights(trainer.model, weights)
-            trainer.progress = progress
+            trainer.progress, trainer.safe = progress, True
             return progress.position.update
         return None
-
-    def _check_begun(self, trainer: Trainer, data: Prepared) -> None:
-        """Raise when the run cannot go on exactly where it was.
-
-        DataError when its data (or tokenizers) were others; UsageError when its updates took other
-        batches, or when the processes do not all stand at the same update.
-        """
-        progress = trainer.progress
-        if progress.data not in ("", data.key, data.fingerprint):  # the key: runs of before
-            raise DataError(
-                f"{self.folder}: the corpora have changed since this run was begun, or the version "
-                "of mtkit or sentencepiece that prepares them has",
-                "bring back what they were, or begin anew with another --output",
-            )
-        progress.data = data.fingerprint
-        batches = trainer.feed.batches_per_update
-        if progress.batches and progress.batches != batches:
-            raise UsageError(
-                f"{self.folder}: an update of this run takes {progress.batches} batches, but "
-                f"{self.world.size} process(es) x training.accumulation are {batches}",
-                "start as many processes as before, or change training.accumulation as they change",
-            )
-        progress.batches = batches
-        if self.world.share(progress.position.update) != progress.position.update:
-            raise UsageError(
-                f"{self.folder}: the processes find different checkpoints there",
-                "let --output be on a disk that all of them share",
-            )
 
     def _started(self, trainer: Trainer, data: Prepared, resumed: int | None) -> Started:
         limits = self.recipe.training
@@ -358,16 +306,6 @@ class Run:
             last_update=min((end for end in ends if end), default=None),
             resumed_at=resumed,
         )
-
-    def _tell_long_warmup(self, last: int | None) -> None:
-        warmup = self.recipe.training.schedule.warmup
-        if last is not None and warmup >= last:
-            self._emit(
-                Noted(
-                    f"the rate rises over {warmup:,} updates, and the run ends after {last:,}: it "
-                    "never comes to its peak (--set training.schedule.warmup)"
-                )
-            )
 
     # -- during -----------------------------------------------------------------------------
 
@@ -443,13 +381,10 @@ class Run:
     # -- after ------------------------------------------------------------------------------
 
     def _finish(self, trainer: Trainer, data: Prepared, reason: str) -> None:
-        """Score the last state, average, test, and write down how it ended."""
+        """Average, test, and write down how it ended."""
         if reason == "interrupted":
-            trainer.save()
             self._emit(self._finished(trainer, reason, {}))
             return
-        if not trainer.progress.validated:
-            trainer.validate()
         if not self.world.leads:
             self.world.wait()
             return
@@ -465,11 +400,14 @@ class Run:
         count, best = self.recipe.training.average, trainer.progress.best_update
         if self.recipe.training.average_of == "best":
             paths = trainer.checkpoints.around_best(count, best)
-            name = f"the mean of {len(paths)} checkpoints around the best"
+            name = "the mean of {} checkpoints around the best"
         else:
             paths = trainer.checkpoints.averaged(count)
-            name = f"the mean of the last {len(paths)} checkpoints"
-        if count < 2 or len(paths) < 2:
+            name = "the mean of the last {} checkpoints"
+        if count < 2:
+            return
+        paths = [path for path in paths if self._is_whole(path)]
+        if len(paths) < 2:
             return
         mean = model_dir.average([path / "weights.safetensors" for path in paths])
         load_weights(trainer.complete, mean)
@@ -478,7 +416,16 @@ class Run:
         better = trainer.weigh(judgement) and self._keep(data, trainer, averaged=len(paths))
         event = trainer.validated(judgement, better, time.monotonic() - began)
         self._emit(replace(event, averaged=len(paths)))
-        self._emit(Noted(f"{name} is {'the best model' if better else 'no better; left out'}"))
+        verdict = "the best model" if better else "no better; left out"
+        self._emit(Noted(f"{name.format(len(paths))} is {verdict}"))
+
+    def _is_whole(self, path: Path) -> bool:
+        try:
+            check(path)
+        except ModelError as error:
+            self._emit(Warned(f"{error.message}; it is left out of the mean"))
+            return False
+        return True
 
     def _test(self, model: Seq2Seq) -> dict[str, float]:
         """Score the test corpora once, with the model that the run folder holds."""

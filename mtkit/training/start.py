@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Self
 
 from torch import Tensor
@@ -40,13 +41,14 @@ class Parent:
         How text is sampled and how much is dropped out are no part of a model: there they differ.
         """
         ours, theirs = recipe.model.model_dump(), self.model.model_dump()
+        named = quote(str(self.path))
         for key in dict.fromkeys([*ours, *theirs]):  # the kind first
             if not key.endswith("dropout") and ours.get(key) != theirs.get(key):
                 raise ModelError(
                     f"{self.path}: cannot be started from: its model.{key} is {theirs[key]}, and "
                     f"that of the recipe is {ours[key]}",
                     f"--set model.{key}={theirs[key]}, or train its own recipe: "
-                    f"mtkit train {self.path} -o ... --set training.start={self.path}",
+                    f"mtkit train {named} -o NEW --set training.start={named}",
                 )
         section = self.section.model_copy(update={"sampling": recipe.tokenizer.sampling})
         return recipe.model_copy(update={"tokenizer": section})

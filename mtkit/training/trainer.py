@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtkit.data.batches import Batch, nothing_of
-from mtkit.errors import RecipeError, TrainingError
+from mtkit.errors import TrainingError
 from mtkit.model_dir import weights_of
+from mtkit.models.dropout import all_layers
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.recipe import TrainingSection, ValidationSection
 from mtkit.training.checkpoint import Checkpoints, Progress, state_of
@@ -28,11 +29,11 @@ from mtkit.training.guard import (
     halves,
     out_of_memory,
 )
-from mtkit.training.host import multiplies_bfloat16
+from mtkit.training.host import choose_precision
 from mtkit.training.judge import Judgement
 from mtkit.training.loss import Objective
 from mtkit.training.moving_average import MovingAverage
-from mtkit.training.optimizer import Schedule, make_optimizer
+from mtkit.training.optimizer import Schedule, make_optimizer, moments
 from mtkit.training.sharding import local, whole
 
 REPORT_SECONDS = 1.0
@@ -89,9 +90,14 @@ class Trainer:
         self.emit: Callable[[Event], None] = lambda event: None
         self.judge: Callable[[], Judgement] | None = None
         self.keep_best: Callable[[], object] = lambda: None
-        self.restore: Callable[[], object] = lambda: None  # the newest checkpoint, if there is one
+        # Takes up the newest checkpoint, if there is one, made at a validation if it is to be.
+        self.restore: Callable[[bool], object] = lambda at_validation: None
         self.stop_requested = False
-        self._first: dict[str, Tensor] = {}  # the weights as they were, until something is saved
+        self.safe = False  # whether there is a checkpoint of the state as it is
+        # The weights as they were, until a validation has left a checkpoint to go back to.
+        self._first = {
+            name: local(weight).to("cpu", copy=True) for name, weight in weights_of(model).items()
+        }
 
     def stop(self) -> None:
         """Ask for the end of training after the update that is being made."""
@@ -113,15 +119,16 @@ class Trainer:
         self.schedule = schedule
         self.started = time.monotonic() - self.progress.seconds
         self.saved = time.monotonic()
-        if not self.checkpoints.all():
-            weights = weights_of(self.model).items()
-            self._first = {name: local(weight).to("cpu", copy=True) for name, weight in weights}
+        if self.checkpoints.validated():
+            self._first = {}
         self._take_up()
         if self.finished() is None:
             self.rehearse()
 
     def sitting(self) -> str:
         """Train until the end, or until the loss is lost (LossLostError)."""
+        if self.was_stopped_in_a_validation():
+            self.validate()
         reason = self.finished()
         for batches in self.updates() if reason is None else ():
             self.update(batches)
@@ -147,23 +154,39 @@ class Trainer:
 
     def rehearse(self) -> None:
         """The batch that takes most memory, forward and backward, so that what is too long for
-        this machine is known in the first minute. Nothing is learnt from it."""
-        batch = self.feed.largest()
-        self.gradient([batch], max(batch.tokens, 1))
+        this machine is known in the first minute. Nothing is learnt from it.
+
+        As in the middle of training: through all layers, beside gradients of batches before it and
+        the tensors that the optimizer will keep.
+        """
+        batch, parameters = self.feed.largest(), list(self.model.parameters())
+        kept = 0 if self.optimizer.state else moments(self.training.optimizer)
+        beside = [torch.zeros_like(p) for p in parameters if p.requires_grad for _ in range(kept)]
+        with all_layers(self.model):
+            for _ in range(min(self.training.accumulation, 2)):
+                self.gradient([batch], max(batch.tokens, 1))
+        del beside
         self.optimizer.zero_grad(set_to_none=True)
 
     def go_back(self) -> None:
-        """Take up the last good state again, at half the rate. Raises TrainingError at the last."""
+        """Take up the last good state again, at half the rate. Raises TrainingError at the last.
+
+        That is the one of the last validation: other checkpoints are made when the clock says.
+        """
         lost, lowered = self.progress.position.update, self.progress.lowered + 1
+        skipped = self.progress.skipped + self.sums.updates - int(self.sums.made)
         if lowered > MOST_CUTS:
             raise TrainingError(
                 f"the loss is no longer a number at update {lost}, at any rate that was tried",
-                "lower training.optimizer.rate, or set training.optimizer.clip; "
-                "the last checkpoint is intact",
+                "the last checkpoint is intact; begin another run, with a new --output and "
+                f"--set training.optimizer.rate={self.training.optimizer.rate / 10:g}",
             )
-        if self.restore() is None:
-            self._begin_anew()
-        self.progress.lowered = lowered
+        if self.restore(True) is None:
+            if self._first:
+                self._begin_anew()
+            else:
+                self.restore(False)
+        self.progress.lowered, self.progress.skipped, self.safe = lowered, skipped, False
         self._take_up()
         self.emit(
             Warned(
@@ -205,6 +228,7 @@ class Trainer:
         norm = self.clip()
         self.set_rate()
         good = self.guard.step(norm)
+        self.safe = False
         self.optimizer.zero_grad(set_to_none=True)
         self.sums.loss += torch.where(good, loss, 0.0)
         self.sums.norm += torch.where(good, norm, 0.0)
@@ -236,7 +260,9 @@ class Trainer:
         if self.world.size > 1 or len(parts) == len(batches):
             raise TrainingError(
                 f"there is not enough memory for {described(batches)}",
-                "lower training.max_tokens, or data.max_length",
+                "begin another run, with a new --output and "
+                f"--set training.max_tokens={self.training.max_tokens // 2}, "
+                "or a lower data.max_length",
             )
         self.emit(
             Warned(f"there is not enough memory for {described(batches)}; they are taken in parts")
@@ -313,7 +339,8 @@ class Trainer:
         patience = self.validation.patience
         if patience and self.progress.without_gain >= patience:
             return f"no gain in {self.validation.metric} in {patience} validations"
-        if self.world.agree(self.stop_requested):
+        # After an update that was skipped nothing could be saved.
+        if self.world.agree(self.stop_requested) and self.guard.last_was_made():
             return "interrupted"
         return None
 
@@ -327,10 +354,10 @@ class Trainer:
 
     def report(self) -> None:
         """Bring the sums to the host and say them. Raises LossLostError when they are no use."""
-        sums, self.sums = self.sums, self._nothing_seen()
-        if sums.updates == 0:
+        if self.sums.updates == 0:
             return
         self.guard.check()
+        sums, self.sums = self.sums, self._nothing_seen()
         numbers = torch.stack(
             [sums.loss, sums.norm, sums.counted, sums.loss.new_tensor(sums.tokens)]
         )
@@ -366,8 +393,18 @@ class Trainer:
         position, every = self.progress.position, self.validation.every
         return position.update % every == 0 if every else position.index == 0
 
+    def was_stopped_in_a_validation(self) -> bool:
+        """Whether the state that was taken up was saved to be judged, and was not."""
+        made = self.progress.position.update > 0
+        return made and self.validation_is_due() and not self.progress.validated
+
     def validate(self) -> None:
-        """Judge the model, remember whether it is the best, and save."""
+        """Save, judge the model and remember whether it is the best.
+
+        Saved before: judging may take long, and a stop must not cost the updates made.
+        """
+        if not self.safe:
+            self.save()
         began = time.monotonic()
         self.model.eval()
         with self.judged():
@@ -380,8 +417,17 @@ class Trainer:
                 self.emit(self.validated(judgement, best, time.monotonic() - began))
         self._share_verdict()
         self.progress.validated = True
-        self.save()
+        if self.safe:
+            self._note_verdict()
         self.sums = self._nothing_seen()
+
+    def _note_verdict(self) -> None:
+        """Let the checkpoint of this state say that, and how, it was judged."""
+        self.progress.seconds, self.saved = self.seconds, time.monotonic()
+        if self.world.leads:
+            self.checkpoints.renew(self.progress)
+        self.world.wait()
+        self._first = {}
 
     def judged(self) -> AbstractContextManager[object]:
         """The model has the weights that are judged and kept within."""
@@ -424,7 +470,8 @@ class Trainer:
         )
 
     def save_is_due(self) -> bool:
-        return self.world.agree(time.monotonic() - self.saved >= SAVE_SECONDS)
+        late = time.monotonic() - self.saved >= SAVE_SECONDS
+        return self.world.agree(late and not self.safe)
 
     def save(self) -> None:
         """Write a checkpoint from which the same command goes on.
@@ -432,7 +479,6 @@ class Trainer:
         None is written of weights that are no numbers, nor after an update that was skipped: the
         one before is the last good state then.
         """
-        self.saved = time.monotonic()
         if self.world.agree(not self.guard.sound()):
             update = self.progress.position.update
             self.emit(
@@ -442,7 +488,7 @@ class Trainer:
                 )
             )
             return
-        self.progress.seconds = self.seconds
+        self.progress.seconds, self.saved = self.seconds, time.monotonic()
         trained = None
         if self.moving_average is not None:
             now = weights_of(self.model)
@@ -454,7 +500,7 @@ class Trainer:
                 path = self.checkpoints.save(weights, state, self.progress, trained)
                 self.emit(Saved(self.progress.position.update, path))
         self.world.wait()
-        self._first = {}
+        self.safe = True
 
     def _complete(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors as they are, or where they are spread over the world, all of them on the host.
@@ -487,26 +533,6 @@ class Trainer:
 def merit(metric: str, scores: Mapping[str, float]) -> tuple[float, float]:
     """What makes one model better than another: the metric, ties by loss."""
     return (-scores["loss"] if metric == "loss" else scores[metric], -scores["loss"])
-
-
-def choose_precision(asked: str, device: torch.device, model: nn.Module) -> str:
-    """float32 or bfloat16; `auto` takes bfloat16 where matrix products are made in it.
-
-    Raises RecipeError for bfloat16 of a recurrent model on a GPU: within autocast, cuDNN's
-    recurrent layers compute in float16, whatever is asked, and small gradients become zero.
-    """
-    recurrent = any(isinstance(part, nn.RNN | nn.GRU | nn.LSTM) for part in model.modules())
-    halved = device.type == "cuda" and recurrent
-    if halved and asked == "bfloat16":
-        raise RecipeError(
-            'training.precision = "bfloat16" is float16 to recurrent layers on a GPU',
-            "--set training.precision=float32",
-        )
-    if asked != "auto":
-        return asked
-    if halved:
-        return "float32"
-    return "bfloat16" if multiplies_bfloat16(device) else "float32"
 
 
 def _mix(seed: int, update: int, rank: int) -> int:

@@ -23,6 +23,8 @@ from mtkit.model_dir import weights_of
 from mtkit.recipe import Recipe
 from mtkit.training.distributed import World
 from mtkit.training.events import Listener
+from mtkit.training.guard import LossLostError
+from mtkit.training.optimizer import schedule_of
 from mtkit.training.run import Run
 from mtkit.training.trainer import Trainer
 
@@ -65,10 +67,14 @@ class Resumption:
 def plan_run(
     recipe: Recipe, *, device: str = "auto", listeners: Sequence[Listener] = ()
 ) -> RunPlan:
-    """Measure some updates of a run. Nothing is kept but the prepared data. Raises MTKitErrors."""
+    """Measure some updates of a run. Nothing is kept but the prepared data.
+
+    Raises UsageError under torchrun, and MTKitErrors.
+    """
+    _require_one_process("a plan is made")
     with _run(recipe, device, listeners) as run:
         trainer, data, _ = run().ready()
-        trainer.begin(run().schedule())
+        trainer.begin(schedule_of(run().recipe))
         began, tokens, made = time.monotonic(), 0, 0
         for batches in trainer.updates():
             trainer.update(batches)
@@ -110,8 +116,7 @@ def verify_resume(
     removed. An end in minutes is left out: by it the rate follows the clock, and no two runs are
     alike. Raises UsageError under torchrun, and MTKitErrors.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("a resumption is proved with one process", "run it without torchrun")
+    _require_one_process("a resumption is proved")
     if recipe.training.minutes:
         end = recipe.training.updates or 100 * updates
         recipe = recipe.changed(["training.minutes=0", f"training.updates={end}"])
@@ -129,6 +134,11 @@ def verify_resume(
     )
 
 
+def _require_one_process(what: str) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"{what} with one process", "run it without torchrun")
+
+
 @dataclass
 class Trace:
     """What a sitting did: hashes of its batches, its losses, and a hash of its last weights."""
@@ -143,7 +153,7 @@ class Sitting:
 
     def __init__(self, run: Run, until: int) -> None:
         self.trainer, _, _ = run.ready()
-        self.trainer.begin(run.schedule())
+        self.trainer.begin(schedule_of(run.recipe))
         batches_seen, losses = [], []
         while self.trainer.progress.position.update < until:
             for batches in self.trainer.updates():
@@ -193,6 +203,11 @@ def _run(recipe: Recipe, device: str, listeners: Sequence[Listener]) -> Iterator
     try:
         with TemporaryDirectory(prefix="mtkit-") as folder:
             yield lambda: Run(recipe, Path(folder), world, listeners)
+    except LossLostError:
+        raise TrainingError(
+            "the loss is no longer a number after these few updates",
+            f"--set training.optimizer.rate={recipe.training.optimizer.rate / 10:g}",
+        ) from None
     finally:
         world.leave()
 

@@ -36,7 +36,7 @@ def start_from_vectors(
         if not isinstance(embedding, nn.Embedding):
             raise UsageError(
                 f"training.{side}_vectors needs a model with a {side}_embedding",
-                f"leave training.{side}_vectors out",
+                f"--set training.{side}_vectors=",
             )
         filled, pieces = fill(embedding, Path(path), tokenizer)
         frozen = ", not trained further" if section.freeze_vectors else ""
@@ -65,7 +65,8 @@ def fill(embedding: nn.Embedding, path: Path, tokenizer: Tokenizer) -> tuple[int
         raise DataError(
             f"{path}: its vectors have {vectors.width} numbers, and the model's embeddings "
             f"{embedding.embedding_dim}",
-            f"set model.embedding = {vectors.width} (of a Transformer model.width)",
+            f"--set model.embedding={vectors.width}, or of a Transformer "
+            f"--set model.width={vectors.width}",
         )
     filled = 0
     with torch.no_grad():

@@ -40,7 +40,8 @@ def test_run_ends_is_told_and_is_not_trained_twice(call: Call, tmp_path: Path) -
     weights = (run / "weights.safetensors").read_bytes()
     again = call(*command)
     assert again.code == 0
-    assert "come to its end already" in again.err
+    assert "come to its end already; longer: " in again.err
+    assert "--set training.updates=8" in again.err
     assert (run / "weights.safetensors").read_bytes() == weights
     other = call(*command, "--set", "model.width=32")
     assert other.code == 2
@@ -68,6 +69,9 @@ def _show_average_evaluate(call: Call, run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "test.txt").read_bytes() == (run / "test.txt").read_bytes()
     scores = {score["name"]: score["value"] for score in json.loads(scored.out)["scores"]}
     assert scores == pytest.approx(card["test"]["scores"])
+    pytest.importorskip("matplotlib", reason="needs pip install 'mtkit[plot]'")
+    assert call("show", run, "--plot", tmp_path / "curves.svg").code == 0
+    assert (tmp_path / "curves.svg").read_bytes().startswith(b"<?xml")
 
 
 def test_two_files_are_enough(call: Call, tmp_path: Path) -> None:
@@ -187,13 +191,11 @@ def test_default_output_is_named_after_the_recipe(tmp_path: Path) -> None:
     assert train.default_output(str(tmp_path), recipe) == tmp_path
 
 
-def test_processes_that_train_together_say_a_mistake_once(tmp_path: Path) -> None:
-    (tmp_path / "a.de").write_text("eins\nzwei\ndrei\n")
-    (tmp_path / "a.en").write_text("one\n")
+def by_torchrun(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    """`torchrun --nproc-per-node 2 -m mtkit train ...`"""
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "mtkit"]
-    files = ["--source", tmp_path / "a.de", "--target", tmp_path / "a.en", "-o", tmp_path / "run"]
-    command = [sys.executable, "-m", *launcher, "train", *files, "--device", "cpu"]
-    done = subprocess.run(
+    command = [sys.executable, "-m", *launcher, "train", *arguments, "--device", "cpu"]
+    return subprocess.run(
         [str(part) for part in command],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
@@ -201,6 +203,25 @@ def test_processes_that_train_together_say_a_mistake_once(tmp_path: Path) -> Non
         timeout=120,
         check=False,
     )
+
+
+def test_processes_that_train_together_leave_one_model_and_say_things_once(
+    call: Call, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = by_torchrun(*CORPORA, "-o", run, *SMALL, "--set", "training.updates=4")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"the model is in {run}") == 1
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().split("\n")[:-1]]
+    assert [entry["event"] for entry in log].count("finished") == 1
+    assert call("translate", run, stdin_bytes=b"x\n").out.count("\n") == 1
+
+
+def test_processes_that_train_together_say_a_mistake_once(tmp_path: Path) -> None:
+    (tmp_path / "a.de").write_text("eins\nzwei\ndrei\n")
+    (tmp_path / "a.en").write_text("one\n")
+    files = ["--source", tmp_path / "a.de", "--target", tmp_path / "a.en", "-o", tmp_path / "run"]
+    done = by_torchrun(*files)
     said = [line for line in done.stderr.split("\n") if line.startswith(("error: ", "process "))]
     assert done.returncode != 0
     (mistake,) = (line for line in said if line.startswith("error: "))

@@ -1,5 +1,6 @@
 """Checkpoints survive a process that is killed at any moment."""
 
+import errno
 import json
 import os
 import resource
@@ -81,6 +82,38 @@ def test_checkpoint_at_the_same_update_is_replaced(tmp_path: Path) -> None:
     assert save(checkpoints, 3) == path
     assert load((path / "weights.safetensors").read_bytes())["w"][0, 0] == 3
     assert names(tmp_path) == ["000000003"]
+
+
+def test_checkpoint_is_told_afterwards_how_it_was_judged(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    save(checkpoints, 1)
+    path = save(checkpoints, 2, validated=False)
+    assert names(checkpoints.folder) == ["000000001", "000000002"]
+    before = (path / "weights.safetensors").stat().st_ino
+    checkpoints.renew(Progress(Position(2), validated=True, best_scores={"loss": 1.5}))
+    check(path)
+    assert read_progress(path).best_scores == {"loss": 1.5}
+    assert (path / "weights.safetensors").stat().st_ino == before
+    assert names(checkpoints.folder) == ["000000002"]
+
+
+def test_read_only_disk_keeps_the_checkpoint_that_was_to_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    path = save(checkpoints, 1)
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.suffix == ".part":
+            raise OSError(errno.EROFS, "Read-only file system")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(TrainingError, match="Read-only file system"):
+        save(checkpoints, 1)
+    check(path)
+    assert names(checkpoints.folder) == ["000000001"]
 
 
 def test_checkpoint_is_readable_as_the_umask_says(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from test_run import RECIPE
 
 from mtkit import Recipe, prepare
 from mtkit.data.batches import Batch, Indices
+from mtkit.data.mixture import Mixture
 from mtkit.training import feed
 from mtkit.training.distributed import World
 from mtkit.training.feed import Feed, fetcher, planned_lengths
@@ -56,3 +57,13 @@ def test_largest_batch_is_the_one_of_most_tokens_in_the_longest_sentences() -> N
     assert len(set(sizes)) > 5
     found = len(largest.source) * max(largest.source.size(1), largest.inputs.size(1)) ** 2
     assert found == max(sizes)
+
+
+def test_largest_batch_may_be_of_pairs_that_the_first_epoch_leaves_out() -> None:
+    recipe = Recipe.parse(RECIPE)
+    data = prepare(recipe)
+    lengths, alone = planned_lengths(data, 0.0), World(1, 0, torch.device("cpu"))
+    whole = Feed(lengths, fetcher(data, 0.0), recipe.training, alone)
+    mixture = Mixture.of((len(lengths),), (0.02,))
+    little = Feed(lengths, fetcher(data, 0.0), recipe.training, alone, mixture)
+    assert torch.equal(little.largest().source, whole.largest().source)

@@ -1,6 +1,8 @@
 """Updates that are no numbers are skipped, lost runs go back, large batches are halved."""
 
 import math
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -108,8 +110,13 @@ def test_loss_that_is_lost_at_the_very_end_is_gone_back_from(
     assert read_progress(run / "checkpoints" / "000000023").lowered == 1
 
 
+@pytest.mark.parametrize("every", [600.0, 0.0], ids=["no save between", "saved at every update"])
 @pytest.mark.parametrize(("first", "back_to"), [(10, 8), (3, 0)])
-def test_lost_run_goes_back_at_half_the_rate(tmp_path: Path, first: int, back_to: int) -> None:
+def test_lost_run_goes_back_at_half_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int, back_to: int, every: float
+) -> None:
+    """To the last validation: a save between goes by the clock, and no two runs would be alike."""
+    monkeypatch.setattr(trainer, "SAVE_SECONDS", every)
     recipe = Recipe.parse(RECIPE).changed(["training.schedule.kind=constant"])
     recipe = recipe.changed(["training.schedule.warmup=0"])
     events: list[Event] = []
@@ -120,7 +127,23 @@ def test_lost_run_goes_back_at_half_the_rate(tmp_path: Path, first: int, back_to
     )
     rates = [event.rate for event in events if isinstance(event, Progressed)]
     assert rates == [1e-3] * first + [5e-4] * (24 - back_to)
-    assert read_progress(run / "checkpoints" / "000000024").lowered == 1
+    ended = read_progress(run / "checkpoints" / "000000024")
+    assert (ended.lowered, ended.skipped) == (1, 3)
+
+
+def test_stop_in_a_skipped_update_waits_for_one_that_can_be_saved(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE)
+    whole = train(recipe, tmp_path / "whole", model=Stumbling(range(5, 7), 9))
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Warned) and "to update 6 were skipped" in event.message:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = tmp_path / "parts"
+    train(recipe, run, listeners=[stop], model=Stumbling(range(5, 7), 9))
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000000008"]
+    train(recipe, run, model=Stumbling(range(5, 7), 9))
+    assert same_bits(weights(whole), weights(run))
 
 
 def test_run_that_is_lost_at_any_rate_ends_and_keeps_its_last_checkpoint(tmp_path: Path) -> None:
@@ -157,6 +180,23 @@ def test_batch_that_does_not_fit_is_taken_in_parts_with_the_same_result(tmp_path
     assert "sentences of up to" in warnings(events)[0]
     for name, tensor in weights(parts).items():
         torch.testing.assert_close(tensor, weights(whole)[name], rtol=1e-4, atol=1e-6)
+
+
+def test_what_takes_most_memory_is_tried_through_all_layers(tmp_path: Path) -> None:
+    section = Recipe.parse(RECIPE).model.model_copy(update={"layer_dropout": 0.9})
+    seen: list[int] = []
+
+    class Watched(Transformer):
+        def encode(self, source: Tensor) -> Memory:
+            if self.training:
+                seen.append(len(self.layer_dropout(self.encoder)))
+            return super().encode(source)
+
+    torch.manual_seed(1)
+    train(Recipe.parse(RECIPE), tmp_path / "run", model=Watched(section, 900, 900))
+    first, *others = seen
+    assert first == 1
+    assert 0 in others
 
 
 def test_sentence_that_does_not_fit_alone_ends_the_run_before_its_first_update(

@@ -7,7 +7,7 @@ from test_run import RECIPE, same_bits, weights
 
 from mtkit import MTKitError, Recipe, TrainingError, Translator, train
 from mtkit.training.checkpoint import check
-from mtkit.training.events import Event, Saved, Started
+from mtkit.training.events import Event, Started, Validated
 from tests.conftest import Place
 
 
@@ -22,7 +22,7 @@ def test_run_without_room_ends_in_a_sentence_and_can_go_on(
     run = place.folder / "run"
 
     def fill(event: Event) -> None:
-        if isinstance(event, Saved) and event.update == 8:
+        if isinstance(event, Validated) and event.update == 8:
             place.close()
 
     with pytest.raises(TrainingError, match=r"cannot be written.*\(") as caught:

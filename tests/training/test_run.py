@@ -120,6 +120,7 @@ def test_same_recipe_gives_the_same_bits(tmp_path: Path) -> None:
         ["tokenizer.sampling=0.1", "training.accumulation=2"],
         ["training.r_drop=5", "model.layer_dropout=0.3", "model.target_token_dropout=0.2"],
         ["training.ema=0.9", "training.average=2"],
+        ["training.precision=bfloat16", "training.optimizer.kind=muon"],
     ],
 )
 def test_interrupted_run_equals_uninterrupted_run(

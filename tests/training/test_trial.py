@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtkit import Recipe, UsageError, plan_run, train, verify_resume
+from mtkit import Recipe, TrainingError, UsageError, plan_run, train, verify_resume
 from mtkit.training import trainer
 from tests.training.test_run import RECIPE
 
@@ -23,6 +23,16 @@ def test_plan_says_what_the_run_then_takes(tmp_path: Path) -> None:
     files = [Path(folder) / name for folder, _, names in os.walk(run) for name in names]
     tensors = sum(file.stat().st_size for file in files if file.suffix == ".safetensors")
     assert tensors < plan.disk < 3 * tensors
+
+
+def test_plan_and_proof_of_a_loss_that_is_lost_are_errors() -> None:
+    recipe = Recipe.parse(RECIPE).changed(
+        ["training.optimizer.rate=1e30", "training.optimizer.clip=0", "training.schedule.warmup=0"]
+    )
+    for ask in (plan_run, verify_resume):
+        with pytest.raises(TrainingError, match="no longer a number") as caught:
+            ask(recipe, device="cpu")
+        assert caught.value.hint == "--set training.optimizer.rate=1e+29"
 
 
 def test_resumption_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,5 +70,6 @@ def test_what_a_process_remembers_does_not_help_it_to_resume(
 
 def test_resumption_is_not_proved_by_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="with one process"):
-        verify_resume(Recipe.parse(RECIPE), device="cpu")
+    for ask in (verify_resume, plan_run):
+        with pytest.raises(UsageError, match="with one process"):
+            ask(Recipe.parse(RECIPE), device="cpu")

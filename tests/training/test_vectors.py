@@ -85,7 +85,7 @@ def test_vectors_of_another_width_are_refused(tmp_path: Path, run: Path) -> None
     with pytest.raises(DataError, match=r"have 5 numbers, and the model's embeddings 4") as caught:
         start_from_vectors(loaded.model, section, *tokenizers)
     assert caught.value.hint
-    assert "model.embedding = 5" in caught.value.hint
+    assert "--set model.embedding=5" in caught.value.hint
 
 
 def test_a_model_of_ones_own_may_have_no_embeddings(tmp_path: Path, run: Path) -> None:
