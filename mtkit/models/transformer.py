@@ -96,7 +96,7 @@ class Transformer(Seq2Seq):
         if layer > len(layers):
             raise UsageError(
                 f"alignment_layer = {layer}, but the model has {len(layers)} decoder layers",
-                f"alignment_layer = {len(layers)}",
+                f"--search alignment_layer={len(layers)}",
             )
         last = layer - 1 if layer else max(len(layers) - 2, 0)
         x, sight = self._forced(inputs, memory)
@@ -107,9 +107,11 @@ class Transformer(Seq2Seq):
     def _forced(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, "Sight"]:
         """What the decoder starts from [B, T, D] under teacher forcing, and what it sees."""
         x = self._place(self.target_dropout(self.target_embedding(inputs)))  # [B, T, D]
+        padding, causal = hiding(memory.padding, x.dtype), fused(x)
+        if causal:
+            return x, Sight(memory, padding, None, None, causal)
         future = torch.ones(x.size(1), x.size(1), dtype=torch.bool, device=x.device).triu(1)
-        past, padding = additive(future[None], x.dtype), hiding(memory.padding, x.dtype)
-        return x, Sight(memory, padding, past, None)
+        return x, Sight(memory, padding, additive(future[None], x.dtype), None)
 
     def output_layer(self) -> tuple[Tensor, Tensor | None]:
         return self.output.weight, None
@@ -155,6 +157,7 @@ class Sight:
     padding: Tensor | None  # [B, 1, 1, S], added to the scores of the memory; None: sees all
     past: Tensor | None  # [B or 1, 1, N, slots], added to the scores of the past; None: sees all
     cache: KVCache | None  # None: the past is the queries' own positions (teacher forcing)
+    causal: bool = False  # whether it ends at the query, without a mask in `past` that says so
 
 
 class Residual(nn.Module):
@@ -189,15 +192,23 @@ class Attention(nn.Module):
         split = x.view(x.size(0), x.size(1), parts, self.heads, -1)
         return split.permute(2, 0, 3, 1, 4).contiguous()
 
-    def forward(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        bias: Tensor | None,
+        causal: bool = False,
+    ) -> Tensor:
         """Queries [B, H, N, Dh], keys and values [B, H, S, Dh] -> [B, N, D].
 
-        `bias`, broadcast to [B, H, N, S], is added to the scores: 0 where a query may look.
+        `bias`, broadcast to [B, H, N, S], is added to the scores: 0 where a query may look. With
+        `causal` (where attention is `fused`) query n looks at keys 0 ... n.
         """
-        if query.is_cuda:
+        if fused(query):
             bias = None if bias is None else bias.to(query.dtype)
             p = self.dropout.probability if self.training else 0.0
-            seen = F.scaled_dot_product_attention(query, keys, values, bias, p)
+            seen = F.scaled_dot_product_attention(query, keys, values, bias, p, causal)
         else:
             # Two batched products: for sentences of some tens of tokens the CPU's fused kernel
             # loses to them, above all in its backward pass.
@@ -298,7 +309,8 @@ class DecoderLayer(nn.Module):
         query, keys, values = self.self_attention.split(self.self_residual.before(x))
         if sight.cache is not None:
             keys, values = sight.cache.extend(index, keys, values)
-        x = self.self_residual.after(x, self.self_attention(query, keys, values, sight.past))
+        seen = self.self_attention(query, keys, values, sight.past, sight.causal)
+        x = self.self_residual.after(x, seen)
         query = self.cross_attention.query(self.cross_residual.before(x))
         keys, values = sight.memory.keys[index], sight.memory.values[index]
         x = self.cross_residual.after(x, self.cross_attention(query, keys, values, sight.padding))
@@ -308,7 +320,8 @@ class DecoderLayer(nn.Module):
     def alignment(self, x: Tensor, index: int, sight: Sight) -> Tensor:
         """The weights with which x [B, N, D] looks at the memory, a mean over heads: [B, N, S]."""
         query, keys, values = self.self_attention.split(self.self_residual.before(x))
-        x = self.self_residual.after(x, self.self_attention(query, keys, values, sight.past))
+        seen = self.self_attention(query, keys, values, sight.past, sight.causal)
+        x = self.self_residual.after(x, seen)
         query = self.cross_attention.query(self.cross_residual.before(x))
         weights = self.cross_attention.weights(query, sight.memory.keys[index], sight.padding)
         return weights.mean(1)
@@ -343,6 +356,12 @@ def sinusoids(length: int, width: int) -> Tensor:
     even = torch.arange(0, width, 2, dtype=torch.float64)
     angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (even / width)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :width]
+
+
+def fused(x: Tensor) -> bool:
+    """Whether attention is one kernel of the device's: on a GPU, where none that is fast takes a
+    mask of all pairs."""
+    return x.is_cuda
 
 
 def additive(hidden: Tensor, dtype: torch.dtype) -> Tensor:

@@ -200,6 +200,20 @@ def test_transformer_logits_and_gradients_equal_torch(
         assert_same(table.weight.grad, gradient)
 
 
+def test_fused_attention_of_a_gpu_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a mask of the future: there the kernel itself looks back only."""
+    model, (source, inputs) = transformer(), example()
+    found = []
+    for fused in (False, True):
+        monkeypatch.setattr("mtkit.models.transformer.fused", lambda x, fused=fused: fused)
+        logits = model(source, inputs)
+        weighed = model.alignment(inputs, model.encode(source))
+        gradients = torch.autograd.grad(logits.square().sum(), list(model.parameters()))
+        found.append([logits, weighed, *gradients])
+    for plain, other in zip(*found, strict=True):
+        assert_same(other, plain)
+
+
 def test_attention_is_softmax_of_scaled_products_by_hand() -> None:
     torch.manual_seed(1)
     attention = Attention(section(heads=1)).double().eval()
