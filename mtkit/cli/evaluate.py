@@ -1,9 +1,11 @@
 """`mtkit evaluate`: scores, each with its signature, of a model or of translations in files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,10 +14,11 @@ from mtkit import DataError, ModelError, RecipeError, UsageError
 from mtkit.cli.notes import Notes
 from mtkit.cli.options import Beam, Compile, Device, Json, Others, Precision, Search, Workers
 from mtkit.cli.output import Sink, examples, keep_inputs, say
+from mtkit.cli.rows import numbered
 from mtkit.cli.scores import Scorer, show, show_comparison
 
 if TYPE_CHECKING:
-    from mtkit import Corpus, Recipe, Score, SearchOptions, Translator
+    from mtkit import Corpus, Recipe, Score, SearchOptions, Translation, Translator
 
 _SCORES, _OUTPUT = "Scores", "Output"
 
@@ -56,6 +59,7 @@ class _Run:
             say(f"note: translating without compiled functions: {translator.uncompiled}")
         given = {} if self.beam is None else {"beam": self.beam}
         translator.options = translator.options.changed(self.search, **given)
+        _require_counting(translator.options)
         return translator
 
     def told(self, options: "SearchOptions") -> str:
@@ -122,7 +126,7 @@ def evaluate(
         if reference:
             raise UsageError(
                 "a model is evaluated on corpora of pairs, not on --reference files",
-                f"mtkit evaluate {first} 'test.{{de,en}}'",
+                f"mtkit evaluate {quote(str(first))} 'test.{{de,en}}'",
             )
         models = [first, *(others or ())]
         run = _Run(models, beam, search or (), device, precision, compile_, workers, output)
@@ -132,9 +136,10 @@ def evaluate(
         if first.is_file():
             raise UsageError(
                 f"{first} is a file: what shall it be compared with?",
-                f"mtkit evaluate {first} --reference REFERENCE",
+                f"mtkit evaluate {quote(str(first))} --reference REFERENCE",
             )
-        raise ModelError(f"{first}: there is no such model directory", "see: ls runs")
+        hint = f"see: ls {quote(str(first.parent))}"
+        raise ModelError(f"{first}: there is no such model directory", hint)
     computing = {
         "output": output, "beam": beam, "search": search, "with": others, "compile": compile_,
         "precision": precision != "auto", "device": device != "auto", "workers": workers,
@@ -169,7 +174,7 @@ def of_files(systems: list[Path], references: list[Path], scorer: Scorer, as_jso
                     "score the translation of exactly the lines that the reference translates",
                 )
     if len(texts) < len(systems):
-        raise UsageError("the same file of translations is named twice")
+        raise UsageError("the same file of translations is named twice", "name each file once")
     if len(texts) == 1:
         ((name, lines),) = texts.items()
         show(name, scorer.score(lines, lists), as_json)
@@ -191,43 +196,73 @@ def of_model(corpora: list[str], scorer: Scorer, run: _Run) -> "tuple[str, list[
     scorer = replace(scorer, language=language)
     _tell_unknown(scorer)
     _check_direction(recipe, corpus)
-    keep_inputs([run.output], corpus.paths)
+    inside = [file for model in run.models for file in model.glob("*")]
+    keep_inputs([run.output], [*corpus.paths, *inside])
     scorer.score([""], [[""]])  # an unknown tokenizer is told before anything is translated
     with closing(run.translator()) as translator:
-        if corpus.tags:  # its sources bring their own
-            translator.tag = ""
-        hypotheses, targets = _translate(translator, corpus, run.output)
+        # Sources that bring a tag of their own get no other.
+        tags = ["" if mtkit.open_corpus(name).tags else translator.tag for name in names]
+        hypotheses, targets = _translate(translator, corpus, tags, run.output)
     say(run.told(translator.options))
     if run.output:
-        say(f"the translations are in {run.output}")
+        dropped = ", with an empty line for each row that was dropped"
+        say(f"the translations are in {run.output}{dropped if corpus.report.dropped else ''}")
     scores = scorer.score(hypotheses, [targets])
     return f"{' + '.join(map(str, run.models))} on {corpus.name}", scores
 
 
 def _translate(
-    translator: "Translator", corpus: "Corpus", output: Path | None
+    translator: "Translator", corpus: "Corpus", tags: Sequence[str], output: Path | None
 ) -> tuple[list[str], list[str]]:
-    """Translations and references of the corpus; the former kept in a file if asked for."""
-    pairs = list(corpus)
+    """Translations and references of the corpus; the former kept in a file if asked for.
+
+    `tags` are to stand before the sources, one for each part of the corpus. Line N of the file is
+    of row N, and empty where that row is no pair.
+    """
+    pairs = list(numbered(corpus))
     if not corpus.report.read:
         raise DataError(f"{corpus.name} holds no pair: there is nothing to score")
     for sentence in corpus.report.sentences():
         say(sentence)
     if not pairs:
         raise DataError(f"{corpus.name} holds no whole pair: there is nothing to score")
-    notes = Notes(translator.max_source_length)
-    found = []
+    notes = Notes(translator.max_source_length, translator.options.max_length_ratio)
+    found, written = [], 0
+    sources = (pair.source for _, pair in pairs)
+    translations = _tagged(translator, sources, zip(tags, corpus.sizes, strict=True))
     with closing(Sink(output)) as sink:
-        sources = (pair.source for pair in pairs)
-        for number, translation in enumerate(translator.stream(sources), start=1):
-            notes.add(number, translation, repaired=False)
+        for (number, _), translation in zip(pairs, translations, strict=True):
+            notes.add(number, translation)
             notes.progress(number)
             found.append(translation.text)
             if output:
-                sink.write(f"{translation.text}\n")
+                sink.write("\n" * (number - written - 1) + f"{translation.text}\n")
+                written = number
+        if output:
+            sink.write("\n" * (corpus.report.read - written))
         sink.finish()
     notes.end()
-    return found, [pair.target for pair in pairs]
+    return found, [pair.target for _, pair in pairs]
+
+
+def _tagged(
+    translator: "Translator", sources: Iterator[str], parts: Iterable[tuple[str, int]]
+) -> "Iterator[Translation]":
+    """The translation of each source; a part is the tag of so many that follow one another."""
+    for tag, size in parts:
+        translator.tag = tag
+        yield from translator.stream(islice(sources, size))
+
+
+def _require_counting(options: "SearchOptions") -> None:
+    """Raise UsageError for what changes no translation, and so no score."""
+    several = options.n_best > 1 and not options.sampled  # the best of more samples is another one
+    idle = {"n_best": several, "alignment": options.alignment, "token_scores": options.token_scores}
+    for name, given in idle.items():
+        if given:
+            raise UsageError(
+                f"{name} changes no score: it is for mtkit translate", f"leave --search {name} out"
+            )
 
 
 def _own_corpora(recipe: "Recipe", folder: Path) -> tuple[str, ...]:
@@ -237,7 +272,8 @@ def _own_corpora(recipe: "Recipe", folder: Path) -> tuple[str, ...]:
             say(f"on data.{key} of its recipe: {' '.join(names)}")
             return names
     raise RecipeError(
-        f"{folder}: its recipe names no test corpus", f"mtkit evaluate {folder} 'test.{{de,en}}'"
+        f"{folder}: its recipe names no test corpus",
+        f"mtkit evaluate {quote(str(folder))} 'test.{{de,en}}'",
     )
 
 

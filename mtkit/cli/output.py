@@ -46,7 +46,9 @@ def write_bytes(data: bytes) -> None:
         silence(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(PIPE_CLOSED) from None
-        raise UsageError(f"stdout cannot be written ({error.strerror})") from None
+        raise UsageError(
+            f"stdout cannot be written ({error.strerror})", "write to another place: > FILE"
+        ) from None
 
 
 def silence(stream: TextIO) -> None:
@@ -92,9 +94,9 @@ class Sink:
     A name that ends in `.gz` is packed. A device or a pipe is written to as it stands.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        """Raises UsageError when there can be no such file."""
-        self._path = path
+    def __init__(self, path: Path | None, flag: str = "--output") -> None:
+        """Raises UsageError when there can be no such file; `flag` is what has named it."""
+        self._path, self._flag = path, flag
         self._aside: Path | None = None
         self._file: BinaryIO | gzip.GzipFile | None = None
         if path is None:
@@ -143,7 +145,9 @@ class Sink:
             raise self._refused(error.strerror or str(error)) from None
 
     def _refused(self, reason: str) -> UsageError:
-        return UsageError(f"{self._path} cannot be written ({reason})", "name another --output")
+        return UsageError(
+            f"{self._path} cannot be written ({reason})", f"name another {self._flag}"
+        )
 
 
 def json_line(record: object) -> str:

@@ -1,6 +1,6 @@
 """How lines come in and translations go out: as text, with scores, as JSON, record by record."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ from mtkit import DataError
 from mtkit.cli.output import json_line
 
 if TYPE_CHECKING:
-    from mtkit import Alternative, Request, Translation
+    from mtkit import Alternative, Corpus, Pair, Request, Translation
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,12 @@ class Rows:
         """What is to be translated of the line of this number."""
         return line
 
+    def refused(self, number: int) -> bool:
+        """Whether the line of this number is none that can be translated."""
+        return False
+
     def __call__(self, number: int, found: "Translation") -> str:
         """The line's translation, with its line end."""
-
         if self.as_json:
             return json_line({"line": number, **fields(found)})
         if self.n_best > 1:
@@ -52,10 +55,12 @@ class Records(Rows):
         super().__init__(as_json=True)
         self._constrains = constrains
         self._records: dict[int, Mapping[str, object]] = {}
+        self._errors: dict[int, Mapping[str, object]] = {}
 
     def asked(self, number: int, line: str) -> "str | Request":
         import mtkit
 
+        self._records[number] = {}
         try:
             request, self._records[number] = mtkit.parse_request(line)
             if request.constraints and not self._constrains:
@@ -64,16 +69,17 @@ class Records(Rows):
                     "--search temperature=0 --search groups=1",
                 )
         except DataError as error:
-            self._records[number] = {"line": number, "error": error.message, "hint": error.hint}
+            self._errors[number] = {"error": error.message, "hint": error.hint}
             return ""
         return request
 
+    def refused(self, number: int) -> bool:
+        return number in self._errors
+
     def __call__(self, number: int, found: "Translation") -> str:
         """The record as it came, and what became of it; names of ours that it has go to `input`."""
-        record = self._records.pop(number)
-        if "error" in record and "source" not in record:
-            return json_line(record)
-        ours = {"line": number, **fields(found)}
+        record, error = self._records.pop(number), self._errors.pop(number, None)
+        ours = {"line": number, **(fields(found) if error is None else error)}
         taken = {name: value for name, value in record.items() if name in ours}
         kept = {name: value for name, value in record.items() if name not in ours}
         return json_line({**kept, **ours, **({"input": taken} if taken else {})})
@@ -90,7 +96,7 @@ def fields(found: "Translation") -> dict[str, object]:
 def _given(found: "Translation | Alternative") -> dict[str, object]:
     import mtkit
 
-    optional = ("pieces", "token_scores", "alignment", "attention", "unmet")
+    optional = ("alternatives", "pieces", "token_scores", "alignment", "attention", "unmet")
     record = {
         name: value
         for name, value in vars(found).items()
@@ -101,3 +107,9 @@ def _given(found: "Translation | Alternative") -> dict[str, object]:
     if "alignment" in record:
         record["alignment"] = mtkit.pharaoh(found.alignment)
     return record
+
+
+def numbered(corpus: "Corpus") -> "Iterator[tuple[int, Pair]]":
+    """The pairs, each with the number of its row, from 1: what was left out is counted too."""
+    for pair in corpus:
+        yield corpus.report.read, pair

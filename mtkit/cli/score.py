@@ -1,6 +1,7 @@
 """`mtkit score`: how likely a model finds given translations."""
 
 from contextlib import closing
+from itertools import tee
 from math import exp
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 from mtkit import DataError
 from mtkit.cli.options import Device, Json, Model, Others
 from mtkit.cli.output import Sink, examples, json_line, keep_inputs, say
+from mtkit.cli.rows import numbered
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,26 +36,39 @@ def score(
     others: Others = None,
     device: Device = "auto",
 ) -> None:
-    """Score given pairs: a log-probability a line; with --json also that of every token."""
+    """Score given pairs: a log-probability a line; with --json also that of every token.
+
+    A row with an empty side gets an empty line; with --json, where pairs have numbers, none.
+    """
     import mtkit
 
-    translator = mtkit.Translator.load(model, *(others or ()), device=device)
+    models = [model, *(others or ())]
+    translator = mtkit.Translator.load(*models, device=device)
     corpus = mtkit.open_corpora(corpora)
     if corpus.tags:  # its sources bring their own
         translator.tag = ""
-    total, tokens, number = 0.0, 0, 0
-    keep_inputs([output], corpus.paths)
+    total, tokens, written = 0.0, 0, 0
+    keep_inputs([output], [*corpus.paths, *(file for each in models for file in each.glob("*"))])
+    rows, pairs = tee(numbered(corpus))
+    scored = mtkit.score_pairs(translator, (pair for _, pair in pairs))
     with closing(Sink(output)) as sink:
-        for number, found in enumerate(mtkit.score_pairs(translator, corpus), start=1):
+        for (number, _), found in zip(rows, scored, strict=True):
             total, tokens = total + found.log_probability, tokens + found.tokens + 1
-            record = {"pair": number, **vars(found)}
-            sink.write(json_line(record) if as_json else f"{found.log_probability:.4f}\n")
+            if as_json:
+                sink.write(json_line({"pair": number, **vars(found)}))
+            else:
+                sink.write("\n" * (number - written - 1) + f"{found.log_probability:.4f}\n")
+            written = number
         if not corpus.report.read:
             raise DataError(f"{corpus.name} holds no pair: there is nothing to score")
         for sentence in corpus.report.sentences():
             say(sentence)
-        if not number:
+        if not written:
             raise DataError(f"{corpus.name} holds no whole pair: there is nothing to score")
+        if not as_json:
+            sink.write("\n" * (corpus.report.read - written))
         sink.finish()
     mean = total / tokens
-    say(f"{number:,} pairs: {mean:.4f} a token, EOS counted; perplexity {exp(min(-mean, 700)):.2f}")
+    perplexity = exp(min(-mean, 700))
+    count = f"{corpus.report.kept:,} pairs"
+    say(f"{count}: {mean:.4f} a token, EOS counted; perplexity {perplexity:.2f}")

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -53,13 +54,23 @@ class Part:
     """A file of lines that grows beside its final place, for one model, input and options.
 
     What is there when the process ends is kept for the next one, if it is asked to be; then
-    `done` lines are there already. A last line without its end is dropped.
+    `done` lines are there already. A last line without its end is dropped, and where no line is
+    whole nothing was begun.
     """
 
     def __init__(
-        self, path: Path, identity: Mapping[str, object], share: Share, *, keep: bool
+        self,
+        path: Path,
+        identity: Mapping[str, object],
+        share: Share,
+        *,
+        keep: bool,
+        flag: str = "--output",
     ) -> None:
-        """Raises UsageError when another model, input or call has begun the file, or is at it."""
+        """Raises UsageError when another model, input or call has begun the file, or is at it.
+
+        `flag` is what has named the file.
+        """
         if path.suffix == ".gz":
             raise UsageError(
                 f"{path}: packed files are written at once, by one process",
@@ -68,7 +79,7 @@ class Part:
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} cannot be written (it is no plain file)", "name a file")
         self._name, self._path = path, path.resolve()
-        self._share, self._keep, self._finished = share, keep, False
+        self._share, self._keep, self._flag, self._finished = share, keep, flag, False
         self._part, self._whole, self._whose = (
             self._beside(share.rank, kind) for kind in ("part", "done", "whose")
         )
@@ -97,7 +108,8 @@ class Part:
 
     def _begin(self) -> None:
         """Take up the lines that are there, if they are to be kept, or begin with none."""
-        if self._keep and self._is_begun():
+        begun = self._whose.stat().st_size > 0 and self._holds_lines(self._share.rank)
+        if self._keep and begun:
             self._check()
             if self._whole.exists():  # it had all its lines, but another process had not
                 self._whole.replace(self._part)
@@ -139,23 +151,39 @@ class Part:
             return
         with suppress(OSError), self._lock:
             self._file.close()
-        if not self._keep:
+        lines = 0
+        if not self._keep or not self._holds_lines(self._share.rank):
             for path in (self._part, self._whole, self._whose):
                 path.unlink(missing_ok=True)
-            return
-        lines = _keep_whole_lines(self._part) if self._part.exists() else 0
-        kept = f"what {self._share.world} processes wrote of {self._path.name} is kept"
-        if self._share.world == 1:
-            kept = f"{lines:,} lines of {self._path.name} are kept"
-        if self._share.rank == 0:
+        elif self._part.exists():
+            lines = _keep_whole_lines(self._part)
+        if self._keep and self._share.rank == 0:
+            self._tell_kept(lines)
+
+    def _tell_kept(self, lines: int) -> None:
+        """Say what there is to go on with, if anything."""
+        kept = f"{lines:,} lines of {self._path.name} are kept" if lines else ""
+        if self._share.world > 1 and any(map(self._holds_lines, range(self._share.world))):
+            kept = f"what {self._share.world} processes wrote of {self._path.name} is kept"
+        if kept:
             say(f"{kept}: the same command goes on there")
 
     def _beside(self, rank: int, kind: str) -> Path:
         place = f".{rank}of{self._share.world}" if self._share.world > 1 else ""
         return self._path.with_name(f".{self._path.name}{place}.{kind}")
 
-    def _is_begun(self) -> bool:
-        return self._whose.stat().st_size > 0 and (self._part.exists() or self._whole.exists())
+    def _holds_lines(self, rank: int) -> bool:
+        """Whether the process of this rank has left a whole line."""
+        return any(_holds_a_line(self._beside(rank, kind)) for kind in ("part", "done"))
+
+    def _anew(self) -> str:
+        """A command that removes what calls have left of this file, and of no other."""
+        pattern = re.compile(
+            rf"\.{re.escape(self._path.name)}(\.\d+of\d+)?\.(part|done|whose|whole)"
+        )
+        names = [path.name for path in self._path.parent.iterdir()]
+        left = sorted(name for name in names if pattern.fullmatch(name))
+        return shlex.join(["rm", *(str(self._path.with_name(name)) for name in left)])
 
     def _check_world(self) -> None:
         """Raise UsageError where another number of processes has begun: their lines are others."""
@@ -167,7 +195,7 @@ class Part:
                 processes = "one process" if world == 1 else f"{world} processes"
                 raise UsageError(
                     f"{self._name} was begun by {processes}",
-                    f"start as many, or start anew: rm {path.parent}/.{self._path.name}.*",
+                    f"start as many, or start anew: {self._anew()}",
                 )
 
     def _check(self) -> None:
@@ -177,8 +205,7 @@ class Part:
         other = [key for key in wanted if begun.get(key) != wanted[key]]
         raise UsageError(
             f"{self._part} was begun with another {', '.join(other)}",
-            "finish it with what it was begun with, or start anew: "
-            f"rm {self._part.parent}/.{self._path.name}.*",
+            f"finish it with what it was begun with, or start anew: {self._anew()}",
         )
 
     def _join(self) -> None:
@@ -212,7 +239,7 @@ class Part:
         except OSError as error:
             reason = error.strerror or str(error)
             raise UsageError(
-                f"{self._name} cannot be written ({reason})", "name another --output"
+                f"{self._name} cannot be written ({reason})", f"name another {self._flag}"
             ) from None
 
 
@@ -223,6 +250,14 @@ def digest(paths: Sequence[Path]) -> str:
         with path.open("rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest()
+
+
+def _holds_a_line(path: Path) -> bool:
+    """Whether the file is there and a line of it is whole."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def _keep_whole_lines(path: Path, most: int | None = None) -> int:

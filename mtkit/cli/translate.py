@@ -5,10 +5,11 @@ import io
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -149,26 +150,23 @@ def translate(
     import mtkit
 
     paths = [path for path in files or () if str(path) != "-"]
-    for path in paths:
-        if not path.exists() or path.is_dir():
-            what = "is a folder, not a file" if path.is_dir() else "no such file"
-            raise UsageError(f"{path}: {what}", "name text files, or give the text to stdin")
+    require_sound(paths, scores=scores, as_json=as_json or json_lines)
     share = Share.from_environment()
     flags = (length_penalty, max_length_ratio, search, precision, compile_, tag, scores)
     call = (n_best, beam, *flags, as_json, json_lines)
     models = [model, *(others or ())]
+    named = {"--output": output} | ({"--report": report} if report else {})
     keep_inputs([output, report], [*paths, *(file for each in models for file in each.glob("*"))])
     with ExitStack() as stack:
         lines = None
         if resume or share.world > 1:
             asked = mtkit.SearchOptions().changed(search or (), n_best=n_best)
             whole = asked.n_best == 1 or as_json or json_lines
-            require_shareable(files or [], output, a_line_each=whole)
-            sinks, lines = parts(models, files or [], [output, report], call, share, keep=resume)
+            require_shareable(model, files or [], output, a_line_each=whole)
+            sinks, lines = parts(stack, models, files or [], named, call, share, keep=resume)
         else:
-            sinks = [Sink(output), *([Sink(report)] if report else [])]
-        for sink in sinks:
-            stack.callback(sink.close)
+            pairs = named.items()
+            sinks = [stack.enter_context(closing(Sink(path, flag))) for flag, path in pairs]
         translator = mtkit.Translator.load(
             *models, device=device, precision=precision, workers=workers, compiled=compile_
         )
@@ -188,7 +186,13 @@ def translate(
         translator.tag = translator.tag if tag is None else tag
         for stranger in translator.unknown_tags if share.rank == 0 else ():
             say(f"warning: {stranger} is no token of the model's vocabulary: it was not learned")
-        notes = Notes(translator.max_source_length, quiet=quiet or share.rank > 0)
+        notes = Notes(
+            translator.max_source_length,
+            options.max_length_ratio,
+            quiet=quiet or share.rank > 0,
+            reads_stdin=not files or len(paths) < len(files),
+            writes_stdout=output is None,
+        )
         plain = Rows(options.n_best, scores, as_json, options.alignment)
         constrains = not options.sampled and options.groups == 1
         rows = Records(constrains) if json_lines else plain
@@ -202,12 +206,24 @@ def translate(
     notes.end()
 
 
-def require_shareable(files: Sequence[Path], output: Path | None, *, a_line_each: bool) -> None:
+def require_sound(paths: Sequence[Path], *, scores: bool, as_json: bool) -> None:
+    """Raise UsageError for what is no file, or for a flag that would be for nothing."""
+    for path in paths:
+        if not path.exists() or path.is_dir():
+            what = "is a folder, not a file" if path.is_dir() else "no such file"
+            raise UsageError(f"{path}: {what}", "name text files, or give the text to stdin")
+    if scores and as_json:
+        raise UsageError("--scores is for text; JSON holds every score", "leave --scores out")
+
+
+def require_shareable(
+    model: Path, files: Sequence[Path], output: Path | None, *, a_line_each: bool
+) -> None:
     """Raise UsageError for a call whose output cannot be put together from parts."""
     if output is None or not files or not all(path.is_file() for path in files):
         raise UsageError(
             "only files can be shared among processes, or resumed: input and --output",
-            "mtkit translate MODEL in.txt -o out.txt",
+            f"mtkit translate {quote(str(model))} in.txt -o out.txt --resume",
         )
     if not a_line_each:
         raise UsageError(
@@ -217,20 +233,27 @@ def require_shareable(files: Sequence[Path], output: Path | None, *, a_line_each
 
 
 def parts(
+    stack: ExitStack,
     models: Sequence[Path],
     files: Sequence[Path],
-    outputs: Sequence[Path | None],
+    outputs: Mapping[str, Path | None],
     call: tuple[object, ...],
     share: Share,
     *,
     keep: bool,
 ) -> tuple[list[Sink | Part], range]:
-    """The outputs as files that can be gone on with, and the lines that they still want."""
-    named = [path for path in outputs if path is not None]
+    """The outputs, by their flags, as files to go on with, and the lines that they still want.
+
+    The stack closes them.
+    """
     inside = [path for model in models for path in model.glob("*")]
     weights = [path for path in sorted(inside) if path.suffix in _MODEL_FILES]
     owner = {"model": digest(weights), "input": digest(files), "options": list(call)}
-    opened = [Part(path, owner, share, keep=keep) for path in named]
+    opened = [
+        stack.enter_context(closing(Part(path, owner, share, keep=keep, flag=flag)))
+        for flag, path in outputs.items()
+        if path is not None
+    ]
     done = min(part.done for part in opened)
     for part in opened:
         part.cut(done)
@@ -257,7 +280,10 @@ def read(files: Sequence[Path]) -> Iterator[Group]:
                 yield from mtkit.arriving(stream)
         except (OSError, EOFError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or error
-            hint = f"see how far it goes: gzip -t {path}" if path.suffix == ".gz" else None
+            named = quote(str(path))
+            hint = f"see what it is: ls -l {named}"
+            if path.suffix == ".gz":
+                hint = f"see how far it goes: gzip -t {named}"
             raise DataError(f"{path} cannot be read ({reason})", hint) from None
 
 
@@ -265,7 +291,7 @@ class Done(NamedTuple):
     """A line and what became of it."""
 
     number: int  # from 1
-    source: str
+    source: str  # what was to be translated of it
     translation: "Translation"
     seconds: float  # its share of the time of its group
 
@@ -284,9 +310,14 @@ def translated(
         asked = [rows.asked(at, line) for at, (line, _) in enumerate(group, start=number + 1)]
         found = translator.translate(asked)
         seconds = (time.perf_counter() - began) / len(group)
-        for (line, repaired), translation in zip(group, found, strict=True):
+        for (_, repaired), request, translation in zip(group, asked, found, strict=True):
             number += 1
-            repaired = repaired or translation.repaired
-            notes.add(number, translation, repaired=repaired)
-            yield Done(number, line, replace(translation, repaired=repaired), seconds)
+            translation = replace(
+                translation,
+                repaired=repaired or translation.repaired,
+                status="refused" if rows.refused(number) else translation.status,
+            )
+            notes.add(number, translation)
+            source = request if isinstance(request, str) else request.source
+            yield Done(number, source, translation, seconds)
         notes.progress(number)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from types import ModuleType
 from typing import Any
 
@@ -52,7 +53,8 @@ def export(loaded: LoadedModel, folder: Path, weights: str = "float32") -> None:
         raise ModelError(
             f"{loaded.path} is a {loaded.recipe.model.kind} model, and CTranslate2 runs "
             "Transformers alone",
-            "mtkit translates it without export, on several processors: mtkit translate --workers",
+            "mtkit translates it without export, on all processors: "
+            f"mtkit translate {quote(str(loaded.path))}",
         )
     if weights not in TYPES:
         raise UsageError(f"{weights} is no type of weights", f"known: {', '.join(TYPES)}")

@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 from math import log
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtkit.decoding.hypotheses import Hypothesis
 from mtkit.decoding.options import SearchOptions
+from mtkit.errors import ModelError, UsageError
+from mtkit.models.encoder import Reader
+from mtkit.models.ensemble import Ensemble
 from mtkit.models.seq2seq import Memory, Seq2Seq
 from mtkit.symbols import BOS, EOS, PAD
 
@@ -66,14 +69,13 @@ def annotated(
     options: SearchOptions,
 ) -> list[list[Hypothesis]]:
     """The hypotheses of each sentence with what the options ask to know of them, best first."""
-    aligned = options.alignment or options.replace_unknown or options.coverage_penalty
     flat = [(row, item) for row, items in enumerate(found) for item in items]
     results = force(
         model,
         memory,
         [row for row, _ in flat],
         [item.tokens for _, item in flat],
-        options.alignment_layer if aligned else None,
+        options.alignment_layer if options.aligned else None,
     )
     ranked: list[list[Hypothesis]] = [[] for _ in found]
     for (row, item), forced in zip(flat, results, strict=True):
@@ -87,6 +89,27 @@ def annotated(
             )
         )
     return [sorted(items, key=lambda item: -item.score) for items in ranked]
+
+
+def require_alignment(model: Seq2Seq, layer: int) -> None:
+    """Raise ModelError for a context vector, UsageError for a layer that recurrent models lack.
+
+    Other models count their layers themselves.
+    """
+    models: Sequence[nn.Module] = [*model.models] if isinstance(model, Ensemble) else [model]
+    readers = [each for each in models if isinstance(each, Reader)]
+    if len(readers) < len(models):
+        return
+    if all(each.section.memory == "context" for each in readers):
+        raise ModelError(
+            "the model has a context vector, which attends to nothing",
+            "leave alignment, replace_unknown and coverage_penalty out",
+        )
+    if layer > 1:
+        raise UsageError(
+            f"alignment_layer = {layer}, but a recurrent model has one attention",
+            "--search alignment_layer=1",
+        )
 
 
 def coverage(alignment: Sequence[Sequence[float]]) -> float:

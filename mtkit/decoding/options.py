@@ -4,16 +4,14 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import isfinite
+from shlex import quote
 from typing import Literal, Self
 
 from mtkit.errors import UsageError
-from mtkit.recipe import SearchSection
+from mtkit.recipe import STEEPEST, SearchSection
 from mtkit.symbols import BOS, EOS, PAD
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-_STEEPEST = 50  # exponent of a length penalty that a float32 can hold for any sentence
 
 
 @dataclass(frozen=True)
@@ -44,50 +42,78 @@ class SearchOptions:
     replace_unknown: bool = False  # UNK becomes the source word that it is aligned with
 
     def __post_init__(self) -> None:
-        if self.beam < 1:
-            raise UsageError(f"beam = {self.beam} is not a number of hypotheses", "try a beam of 5")
-        if not (self.n_best >= 1 and (self.sampled or self.n_best <= self.beam)):
+        self._require(self.beam >= 1, "beam", "is less than 1", 5)
+        self._require(self.n_best >= 1, "n_best", "is less than 1", 1)
+        if self.n_best > self.beam and not self.sampled:
             raise UsageError(
                 f"n-best = {self.n_best} does not fit a beam of {self.beam}",
-                f"try a beam of {max(self.n_best, 1)}",
+                f"--search beam={self.n_best}",
             )
-        if not self.patience > 0 or self.max_length_ratio < 0 or self.max_length_offset < 1:
-            raise UsageError("patience and the longest length must be greater than 0")
-        if not (isfinite(self.max_length_ratio) and isfinite(self.length_penalty)):
-            raise UsageError("the longest length and the length penalty must be finite")
-        if abs(self.length_penalty) > _STEEPEST:
-            raise UsageError(
-                f"length_penalty = {self.length_penalty:g} leaves of scores only zeros",
-                "length_penalty = 1",
-            )
+        self._check_lengths()
         self._check_rules()
         self._check_kind()
+
+    def _require(self, fine: bool, name: str, fault: str, fit: object) -> None:
+        """Raise UsageError unless the field of this name is fine, with a value that would be."""
+        if not fine:
+            raise UsageError(f"{name} = {getattr(self, name)} {fault}", f"--search {name}={fit}")
+
+    def _check_lengths(self) -> None:
+        sound = isfinite(self.max_length_ratio) and self.max_length_ratio >= 0
+        self._require(self.patience > 0, "patience", "is not greater than 0", 1)
+        self._require(sound, "max_length_ratio", "is less than 0, or not finite", 2)
+        self._require(self.max_length_offset >= 1, "max_length_offset", "is less than 1", 20)
+        self._require(isfinite(self.length_penalty), "length_penalty", "is not finite", 1)
+        if abs(self.length_penalty) > STEEPEST:
+            raise UsageError(
+                f"length_penalty = {self.length_penalty:g} leaves of scores only zeros",
+                "--search length_penalty=1",
+            )
 
     def _check_rules(self) -> None:
         for name in ("min_length", "no_repeat", "coverage_penalty", "top_k", "alignment_layer"):
             value = getattr(self, name)
-            if not (isfinite(value) and value >= 0):
-                raise UsageError(f"{name} = {value} is less than 0, or no number", f"{name} = 0")
-        if not (isfinite(self.diversity) and self.diversity >= 0):
-            raise UsageError(f"diversity = {self.diversity} is not a penalty", "diversity = 0.5")
+            self._require(isfinite(value) and value >= 0, name, "is less than 0, or no number", 0)
+        sound = isfinite(self.diversity) and self.diversity >= 0
+        self._require(sound, "diversity", "is not a penalty", 0.5)
         if not all(phrase.strip() for phrase in self.forbid):
-            raise UsageError("a forbidden phrase is empty", "forbid = some words")
-        if self.mbr not in ("", "chrf", "bleu"):
-            raise UsageError(f"mbr = {self.mbr} is no utility", "mbr = chrf, or bleu")
+            raise UsageError("a forbidden phrase is empty", "--search 'forbid=some words'")
+        self._require(self.mbr in ("", "chrf", "bleu"), "mbr", "is no utility", "chrf")
+        if self.alignment_layer and not self.aligned:
+            raise UsageError(
+                f"alignment_layer = {self.alignment_layer}, but nothing asks for an alignment",
+                "--search alignment=true",
+            )
 
     def _check_kind(self) -> None:
         """Beam, diverse beam and samples: what is said of one must not be said to another."""
-        if not (isfinite(self.temperature) and self.temperature >= 0 and 0 < self.top_p <= 1):
-            raise UsageError("temperature must be 0 or more, and top_p above 0 and at most 1")
-        if (self.top_k or self.top_p < 1) and not self.sampled:
-            raise UsageError("top_k and top_p are for samples", "temperature = 1")
-        if self.groups < 1 or self.beam % self.groups:
+        sound = isfinite(self.temperature) and self.temperature >= 0
+        self._require(sound, "temperature", "is not finite and 0 or more", 1)
+        self._require(0 < self.top_p <= 1, "top_p", "is not above 0 and at most 1", 0.9)
+        for name in ("top_k", "top_p", "seed"):
+            if not self.sampled and self._is_changed(name):
+                raise UsageError(
+                    f"{name} = {getattr(self, name)} is for samples", "--search temperature=1"
+                )
+        self._require(self.groups >= 1, "groups", "is less than 1", 1)
+        if self.beam % self.groups:
             raise UsageError(
                 f"groups = {self.groups} does not divide the beam of {self.beam}",
-                f"try a beam of {self.beam - self.beam % max(self.groups, 1) or self.groups}",
+                f"--search beam={-(-self.beam // self.groups) * self.groups}",
             )
         if self.groups > 1 and self.sampled:
-            raise UsageError("samples have no groups", "groups = 1, or temperature = 0")
+            raise UsageError(
+                "samples have no groups", "--search groups=1, or --search temperature=0"
+            )
+        if self.groups == 1 and self._is_changed("diversity"):
+            raise UsageError(
+                f"diversity = {self.diversity} is for a beam in groups",
+                "leave diversity out, or add --search groups=2 --search beam=4",
+            )
+
+    def _is_changed(self, name: str) -> bool:
+        """Whether the field of this name is not what it is without being named."""
+        return bool(getattr(self, name) != getattr(type(self), name))
 
     @classmethod
     def from_section(cls, section: SearchSection) -> Self:
@@ -109,9 +135,10 @@ class SearchOptions:
         for change in changes:
             key, equals, text = change.partition("=")
             key = key.strip().replace("-", "_")
+            old = self._old(key, text or "VALUE")
             if not equals:
-                raise UsageError(f"{change} is not key=value", f"write {key}=VALUE")
-            value = self._value(key, text)
+                raise UsageError(f"{change} is not key=value", f"--search {key}=VALUE")
+            value = _read(key, old, text)
             table[key] = (*table.get(key, self.forbid), text) if key == "forbid" else value  # type: ignore[misc]
         return self.fitted(**table)
 
@@ -124,22 +151,15 @@ class SearchOptions:
             changes["beam"] = -(-beam // groups) * groups
         return replace(self, **changes)  # type: ignore[arg-type]
 
-    def _value(self, key: str, text: str) -> object:
+    def _old(self, key: str, text: str) -> object:
+        """What a key is now. Raises UsageError for one that is none, and was to become the text."""
         known = {field.name: getattr(self, field.name) for field in fields(self)}
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            mended = [f"--search {quote(f'{name}={text}')}" for name in near]
+            hint = mended[0] if mended else f"known: {', '.join(known)}"
             raise UsageError(f"there is no search option {key}", hint)
-        old, text = known[key], text.strip()
-        try:
-            if isinstance(old, bool):
-                return _TRUTH[text.lower()]
-            if isinstance(old, int | float):
-                return type(old)(text)
-        except (KeyError, ValueError):
-            kind = "true or false" if isinstance(old, bool) else type(old).__name__
-            raise UsageError(f"{key} = {text} is not {kind}", f"for example {key}={old}") from None
-        return text
+        return known[key]
 
     @property
     def sampled(self) -> bool:
@@ -159,9 +179,12 @@ class SearchOptions:
     @property
     def annotated(self) -> bool:
         """Whether hypotheses that were found go through the model once more."""
-        return bool(
-            self.token_scores or self.alignment or self.replace_unknown or self.coverage_penalty
-        )
+        return self.token_scores or self.aligned
+
+    @property
+    def aligned(self) -> bool:
+        """Whether it is asked for what they attend to."""
+        return bool(self.alignment or self.replace_unknown or self.coverage_penalty)
 
     @property
     def forbidden(self) -> tuple[slice, ...]:
@@ -178,3 +201,22 @@ class SearchOptions:
     def score(self, log_probability: float, length: int) -> float:
         """What hypotheses are ranked by; `length` counts EOS."""
         return log_probability / float(((5 + length) / 6) ** self.length_penalty)
+
+
+def _read(key: str, old: object, text: str) -> object:
+    """The value that is written for a key, of the kind that it was. Raises UsageError."""
+    text = text.strip()
+    try:
+        if isinstance(old, bool):
+            return _TRUTH[text.lower()]
+        if isinstance(old, int | float):
+            return type(old)(text)
+    except (KeyError, ValueError):
+        faults: dict[type, str] = {
+            bool: "not true or false",
+            int: "no whole number",
+            float: "no number",
+        }
+        hint = f"--search {key}={str(old).lower()}"
+        raise UsageError(f"{key} = {text} is {faults[type(old)]}", hint) from None
+    return text

@@ -18,9 +18,10 @@ def line_report(number: int, source: str, found: Translation, seconds: float) ->
 
     `status` is ok; empty (nothing to translate); split (longer than the model takes, translated
     sentence by sentence); over-long (a sentence of it was longer still, and was translated in
-    pieces); or repaired (ok, but it held what no model can read). `limited`: the translation, or a
-    sentence of it, ended because it had its longest length, and its end may be missing.
-    `repetition`: the translation loops and the source does not.
+    pieces); repaired (ok, but it held what no model can read); or refused (a record that was not
+    translated). `limited`: the translation, or a sentence of it, ended because it had its longest
+    length, and its end may be missing. `repetition`: the translation loops and the source does not.
+    `unmet`: what was asked of the translation and is not so.
     """
     status = "repaired" if found.repaired and found.status == "ok" else found.status
     return {
@@ -31,5 +32,6 @@ def line_report(number: int, source: str, found: Translation, seconds: float) ->
         "score": found.score,
         "limited": found.limited,
         "repetition": loops(found.text) and not loops(source),
+        "unmet": found.unmet,
         "seconds": round(seconds, 6),
     }

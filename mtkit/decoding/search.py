@@ -122,7 +122,8 @@ def _backtrack(steps: Sequence[Beam], batch: int, options: SearchOptions) -> lis
         full = compact.new_full((len(steps) * batch, beam), filler)
         return full.index_copy(0, rows, compact).view(len(steps), batch, beam).cpu()
 
-    tokens, parents, ended = whole("tokens", PAD), whole("parents", 0), whole("ended", -inf)
+    tokens, parents = whole("tokens", PAD), whole("parents", 0)
+    ended = whole("ended", -inf).double()  # a float32 cannot hold every penalty: -inf / inf is NaN
     lengths = torch.arange(1, len(steps) + 1, dtype=ended.dtype)  # [T]
     penalty = ((5 + lengths) / 6) ** options.length_penalty
     scores = (ended / penalty.view(-1, 1, 1)).transpose(0, 1).flatten(1)  # [B, T * K]

@@ -52,8 +52,9 @@ class Translation:
     log_probability: float
     tokens: int  # of the target, EOS not counted
     source_tokens: int
-    # empty: nothing to translate; split: in pieces; over-long: a sentence of it was cut for that
-    status: Literal["ok", "empty", "split", "over-long"]
+    # empty: nothing to translate; split: in pieces; over-long: a sentence of it was cut for that;
+    # refused: a record of JSON Lines that is none, or that asks for what this search cannot do
+    status: Literal["ok", "empty", "split", "over-long", "refused"]
     repaired: bool = False  # characters that no model can read became U+FFFD
     limited: bool = False  # ended because it had its longest length; its end may be missing
     alternatives: tuple[Alternative, ...] = ()  # the n best, this one first; () without n-best

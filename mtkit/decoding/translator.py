@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
+from shlex import quote
 from typing import Self
 
 import torch
@@ -13,13 +14,14 @@ import torch
 from mtkit.allocator import keep_freed_memory
 from mtkit.data.tags import with_tag
 from mtkit.decoding.demands import Demand
+from mtkit.decoding.forced import require_alignment
 from mtkit.decoding.hypotheses import Hypothesis
 from mtkit.decoding.options import SearchOptions
 from mtkit.decoding.requests import Request, offending
 from mtkit.decoding.search import beam_search
 from mtkit.decoding.sentences import Sentence, planned
 from mtkit.decoding.translation import Codec, Translation, Writer
-from mtkit.decoding.workers import Batch, Workers, own_processors
+from mtkit.decoding.workers import Batch, Workers, own_device, own_processors
 from mtkit.errors import ModelError, UsageError
 from mtkit.models import precision as numbers
 from mtkit.models.ensemble import Ensemble
@@ -78,7 +80,8 @@ class Translator:
         """The translator in a model directory; without `options`, as its recipe wants to search.
 
         Several directories are an ensemble, whose recipe is the first's. In `auto` precision,
-        float32, no translation depends on the other lines of its batch. With `workers` this process
+        float32, no translation depends on the other lines of its batch. On CUDA each of several
+        processes that torchrun has started takes a device of its own. With `workers` this process
         computes with one thread, and on a CPU so many processes of one thread each share the
         batches of a call (0: as many as there are processors): the translations are the same for
         every number of them. None leaves all to torch's threads. `compiled` asks for the functions
@@ -90,7 +93,7 @@ class Translator:
         if workers is not None:
             torch.set_num_threads(1)
         keep_freed_memory()
-        loaded = [model_dir.load(Path(path), device=device) for path in paths]
+        loaded = [model_dir.load(Path(path), device=own_device(device)) for path in paths]
         if not loaded:
             raise UsageError("no model directory is named", "Translator.load(PATH)")
         first = loaded[0]
@@ -98,11 +101,11 @@ class Translator:
             for side in ("source", "target"):
                 name = f"{side}_tokenizer"
                 if getattr(first, name).fingerprint != getattr(other, name).fingerprint:
+                    recipe = quote(str(first.path / model_dir.RECIPE))
                     raise ModelError(
                         f"{first.path} and {other.path} have different {side} tokenizers: "
                         "their token ids do not mean the same",
-                        "train the models of an ensemble from one recipe with other seeds, or "
-                        "another [model] section",
+                        f"mtkit train {recipe} -o NEW --set training.seed=2",
                     )
         models = [each.model for each in loaded]
         for model in models:
@@ -173,6 +176,8 @@ class Translator:
         return len(with_it[0]) - len(without[0])
 
     def _translate(self, lines: Sequence[str | Request]) -> list[Translation]:
+        if self.options.aligned:
+            require_alignment(self.model, self.options.alignment_layer)
         requests = [self._asked(line) for line in lines]
         options = [self._options_of(request) for request in requests]
         head = self._tag_tokens
@@ -196,7 +201,7 @@ class Translator:
         if request.constraints and (options.sampled or options.groups > 1):
             raise UsageError(
                 "constraints are met by beam search, not by samples or groups",
-                "temperature = 0 and groups = 1",
+                "--search temperature=0 --search groups=1",
             )
         return options
 

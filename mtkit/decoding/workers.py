@@ -18,7 +18,7 @@ from mtkit.data.side_by_side import processors
 from mtkit.decoding.demands import Demand
 from mtkit.decoding.hypotheses import Hypothesis
 from mtkit.decoding.options import SearchOptions
-from mtkit.errors import MTKitError
+from mtkit.errors import MTKitError, UsageError
 
 # How to search, each sentence's token ids, and what is asked of its translation.
 Batch = tuple[SearchOptions, list[list[int]], list[Demand] | None]
@@ -28,6 +28,24 @@ Search = Callable[[Batch], list[list[Hypothesis]]]
 def own_processors() -> int:
     """The processors that are this process' own: a share where torchrun has started several."""
     return max(processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+
+
+def own_device(name: str) -> str:
+    """The device of this name; where it is CUDA, each process that torchrun started has its own.
+
+    Raises UsageError where there are fewer of them than processes.
+    """
+    wanted = name == "auto" or name.startswith("cuda")
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if alone or not wanted or not torch.cuda.is_available():
+        return name
+    rank, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if rank >= count:
+        raise UsageError(
+            f"there is no CUDA device {rank} here: there are {count}",
+            "start no more processes than that, or use --device cpu",
+        )
+    return f"cuda:{rank}"
 
 
 class Workers:
@@ -101,7 +119,7 @@ class Workers:
 def _ended() -> MTKitError:
     return MTKitError(
         "a process that searched has ended unexpectedly",
-        "memory may have run out: try --workers 1, or a smaller --batch",
+        "memory may have run out: free some, or add --workers 1 where the command has it",
     )
 
 

@@ -37,7 +37,7 @@ def test_report_has_a_record_for_every_line(call: Call, model: Path, tmp_path: P
     assert statuses == ["ok", "empty", "split", "over-long", "repaired"]
     assert set(records[0]) == {
         "line", "status", "source_tokens", "target_tokens", "score", "limited", "repetition",
-        "seconds",
+        "unmet", "seconds",
     }  # fmt: skip
     assert all(record["seconds"] >= 0 for record in records)
 
@@ -100,6 +100,22 @@ def _begin(call: Call, flags: list[object], folder: Path, text: str) -> None:
     finally:
         Part.finish = original  # type: ignore[method-assign]
     (folder / ".out.txt.part").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("mistake", ["model", "options"])
+def test_call_that_failed_before_its_first_line_is_not_begun(
+    call: Call, model: Path, source: Path, tmp_path: Path, mistake: str
+) -> None:
+    rest = [source, "-o", tmp_path / "out.txt", "--resume"]
+    wrong: dict[str, list[object]] = {
+        "model": [tmp_path / "typo", *rest],
+        "options": [model, *rest, "--beam", 4, "--search", "groups=3"],
+    }
+    failed = call("translate", *wrong[mistake])
+    assert failed.code == 2
+    assert "kept" not in failed.err
+    assert list(tmp_path.glob(".out*")) == []
+    assert call("translate", model, *rest).code == 0
 
 
 @pytest.mark.parametrize("change", ["input", "options", "model"])

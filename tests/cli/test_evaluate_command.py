@@ -1,10 +1,12 @@
 """Scores with signatures, of models and of files; data on stdout, talk on stderr."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+import mtkit
 from tests.cli.conftest import Call
 
 REFERENCE = "The cat sat on the mat today.\nDogs like to eat their dinner early.\n"
@@ -82,6 +84,8 @@ def test_systems_are_compared_with_the_first(call: Call, files: dict[str, Path])
     assert [first["system"], second["system"]] == [str(name) for name in names]
     assert first["scores"][0]["p_value"] is None
     assert second["scores"][0]["p_value"] < 0.05
+    twice = call("evaluate", "--reference", files["ref.en"], names[0], names[0])
+    assert twice.err.endswith("named twice\nhint:  name each file once\n")
     table = call("evaluate", "--reference", files["ref.en"], *names)
     assert "chance" in table.err
     assert "*" in table.out
@@ -145,6 +149,54 @@ def test_corpus_the_wrong_way_round_is_refused(call: Call, model: Path, tmp_path
     done = call("evaluate", model, f"{tmp_path}/test.{{en,de}}")
     assert done.code == 2
     assert "turn the corpus round" in done.err
+
+
+def test_line_of_the_kept_file_is_of_the_row_of_its_number(
+    call: Call, model: Path, tmp_path: Path
+) -> None:
+    long = "the cat saw a dog. " * 8
+    path, kept = tmp_path / "holes.tsv", tmp_path / "kept.txt"
+    path.write_text(f"the cat\ta\n\tb\n{long}\tc\n\t\nate\t \n", encoding="utf-8")
+    done = call("evaluate", model, path, "-o", kept)
+    assert done.code == 0
+    assert "note: line 3 was longer" in done.err
+    assert f"in {kept}, with an empty line for each row that was dropped" in done.err
+    lines = f"the cat\n\n{long}\n\n\n"
+    assert call("translate", model, stdin_bytes=lines.encode()).out == kept.read_text("utf-8")
+
+
+def test_tag_of_the_recipe_stands_before_sources_that_bring_none(
+    call: Call, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, list[str]]] = []
+    loaded = mtkit.load(model)
+    recipe = loaded.recipe.changed(["search.tag=<2en>"])
+    folder, tokenizer = tmp_path / "tagged", loaded.source_tokenizer
+    mtkit.save(folder, loaded.model, recipe, tokenizer, tokenizer, {})
+
+    def stream(self: mtkit.Translator, lines: Iterable[str]) -> list[mtkit.Translation]:
+        asked = list(lines)
+        seen.append((self.tag, asked))
+        return self.translate(asked)
+
+    monkeypatch.setattr(mtkit.Translator, "stream", stream)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.tsv").write_text(f"{name}\tx\n\tx\nate\tx\n", encoding="utf-8")
+    done = call("evaluate", folder, tmp_path / "a.tsv", f"<2ko> {tmp_path / 'b.tsv'}")
+    assert done.code == 0
+    assert seen == [("<2en>", ["a", "ate"]), ("", ["<2ko> b", "<2ko> ate"])]
+
+
+@pytest.mark.parametrize("option", ["n_best=2", "alignment=true", "token_scores=true"])
+def test_option_that_changes_no_score_is_refused(
+    call: Call, model: Path, tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "pairs.tsv").write_text("the cat\tthe dog\n", encoding="utf-8")
+    done = call("evaluate", model, tmp_path / "pairs.tsv", "--search", option)
+    assert done.code == 2
+    assert f"{option.partition('=')[0]} changes no score" in done.err
+    samples = ["--search", "temperature=1", "--search", "n_best=2"]
+    assert call("evaluate", model, tmp_path / "pairs.tsv", *samples).code == 0
 
 
 @pytest.mark.parametrize("command", ["evaluate", "score"])

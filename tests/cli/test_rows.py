@@ -1,11 +1,12 @@
 """Records of JSON Lines: what comes in comes out again, with a translation or with an error."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from mtkit import Request, Translation
-from mtkit.cli.rows import Records
+from mtkit import Alternative, Request, Translation
+from mtkit.cli.rows import Records, Rows
 
 RECORD = json.dumps({"source": "ein Haus", "constraints": ["house"], "id": 7})
 NOTHING = Translation("", 0.0, 0.0, 0, 0, "empty")
@@ -18,6 +19,22 @@ def test_record_that_the_search_cannot_meet_gets_an_error_in_its_place() -> None
     assert said["line"] == 3
     assert "constraints are met by beam search" in said["error"]
     assert "temperature=0" in said["hint"]
+    assert (said["id"], said["source"]) == (7, "ein Haus")
+    assert rows.refused(4) is False
+
+
+def test_line_that_is_no_record_has_nothing_to_come_out_again() -> None:
+    rows = Records()
+    assert rows.asked(3, "nothing") == ""
+    assert rows.refused(3)
+    assert set(json.loads(rows(3, NOTHING))) == {"line", "error", "hint"}
+
+
+def test_object_holds_what_was_asked_for() -> None:
+    assert "alternatives" not in json.loads(Rows(as_json=True)(1, NOTHING))
+    several = replace(NOTHING, alternatives=(Alternative("a", -1.0, -2.0, 1),))
+    (only,) = json.loads(Rows(as_json=True)(1, several))["alternatives"]
+    assert only["text"] == "a"
 
 
 @pytest.mark.parametrize(("constrains", "record"), [(True, RECORD), (False, '{"source": "a"}')])

@@ -154,6 +154,7 @@ def test_ensemble_of_models_that_share_no_vocabulary_is_refused(
     done = call(command, model, *corpus, "--with", stranger, stdin_bytes=STDIN)
     assert done.code == 2
     assert done.err.startswith(f"error: {model} and {stranger} have different source tokenizers")
+    assert f"mtkit train {model}/recipe.toml -o NEW --set training.seed=2" in done.err
     assert done.out == ""
 
 
@@ -190,10 +191,13 @@ def test_records_ask_for_their_own(call: Call, kind: str, request: pytest.Fixtur
     [
         (["--search", "tempurature=1"], "there is no search option tempurature"),
         (["--search", "temperature"], "temperature is not key=value"),
-        (["--search", "temperature=hot"], "temperature = hot is not float"),
-        (["--search", "temperature=-1"], "temperature must be 0 or more"),
-        (["--search", "temperature=nan"], "temperature must be 0 or more"),
-        (["--search", "top_k=5"], "top_k and top_p are for samples"),
+        (["--search", "temperature=hot"], "temperature = hot is no number"),
+        (["--search", "temperature=-1"], "temperature = -1.0 is not finite and 0 or more"),
+        (["--search", "temperature=nan"], "temperature = nan is not finite and 0 or more"),
+        (["--search", "top_k=5"], "top_k = 5 is for samples"),
+        (["--search", "seed=5"], "seed = 5 is for samples"),
+        (["--scores", "--json"], "--scores is for text"),
+        (["--scores", "--json-lines"], "--scores is for text"),
         (["--search", "groups=3", "--beam", "4"], "groups = 3 does not divide the beam of 4"),
         (["--search", "groups=2", "--search", "temperature=1"], "samples have no groups"),
         (["--search", "mbr=ter"], "mbr = ter is no utility"),
@@ -268,6 +272,16 @@ def test_score_prints_a_log_probability_a_pair(call: Call, model: Path, corpus: 
         assert record["log_probability"] == pytest.approx(number, abs=1e-4)
         assert fsum(record["token_scores"]) == pytest.approx(number, abs=1e-4)
         assert len(record["pieces"]) == len(record["token_scores"]) == record["tokens"] + 1
+
+
+def test_score_of_a_row_stands_in_its_line(call: Call, model: Path, tmp_path: Path) -> None:
+    holes = tmp_path / "holes.tsv"
+    holes.write_text("\tthe sun\nthe cat\tthe dog\n\t\nate\tsaw\nate\t \n", encoding="utf-8")
+    done = call("score", model, holes)
+    assert [bool(line) for line in done.out.split("\n")] == [False, True, False, True, False, False]
+    assert "2 pairs:" in done.err
+    listed = call("score", model, holes, "--json")
+    assert [json.loads(line)["pair"] for line in listed.out.splitlines()] == [2, 4]
 
 
 def test_score_of_a_translation_is_that_of_the_search(

@@ -1,6 +1,7 @@
 """One output of several processes: in order, whole, and gone on with after any of them has died."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -82,6 +83,44 @@ def test_second_call_at_one_output_is_refused(tmp_path: Path) -> None:
     assert part(tmp_path / "out", 0).done == 1
 
 
+def test_part_without_a_whole_line_is_not_begun(tmp_path: Path) -> None:
+    """As a kill in the first line leaves it."""
+    (tmp_path / ".out.0of2.part").write_text("half a li")
+    (tmp_path / ".out.0of2.whose").write_text('{"options": 2}')
+    opened = part(tmp_path / "out", 0)
+    assert opened.done == 0
+    opened.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_first_process_tells_what_any_of_them_has_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part(tmp_path / "out", 0).close()
+    assert capsys.readouterr().err == ""
+    second = part(tmp_path / "out", 1)
+    second.write("a\n")
+    second.close()
+    part(tmp_path / "out", 0).close()
+    said = "what 2 processes wrote of out is kept: the same command goes on there\n"
+    assert capsys.readouterr().err == said
+
+
+def test_what_is_to_be_removed_is_of_one_output_alone(tmp_path: Path) -> None:
+    folder = tmp_path.resolve() / "my files"
+    folder.mkdir()
+    for name in ("out", "out.en"):
+        opened = Part(folder / name, OTHER, Share(0, 1), keep=True)
+        opened.write("a\n")
+        opened.close()
+    for share in (Share(0, 1), Share(0, 2)):
+        with pytest.raises(UsageError, match="was begun") as caught:
+            Part(folder / "out", ONE, share, keep=True)
+        _, _, command = str(caught.value.hint).partition("start anew: ")
+        left = [str(folder / ".out.part"), str(folder / ".out.whose")]
+        assert shlex.split(command) == ["rm", *left]
+
+
 def test_part_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"out cannot be written \(No such file or directory\)"):
         part(tmp_path / "nowhere" / "out", 0)
@@ -154,4 +193,5 @@ def test_what_can_be_read_only_once_is_not_shared_or_resumed(
         found = call(*command, stdin_bytes=b"the dog saw a cat\n")
         assert found.code == 2
         assert "only files can be shared among processes, or resumed" in found.err
+        assert f"hint:  mtkit translate {model} in.txt -o out.txt --resume" in found.err
         assert not target.exists()

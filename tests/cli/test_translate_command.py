@@ -91,6 +91,8 @@ def test_file_that_is_read_is_not_written_over(call: Call, model: Path, tmp_path
         ["translate", model, source, "--report", model / "card.json"],
         ["evaluate", model, corpus, "-o", tmp_path / "in.en"],
         ["score", model, corpus, "-o", source],
+        ["evaluate", model, corpus, "-o", model / "card.json"],
+        ["score", model, corpus, "-o", model / "card.json"],
     ):
         done = call(*command)
         assert done.code == 2
@@ -99,6 +101,49 @@ def test_file_that_is_read_is_not_written_over(call: Call, model: Path, tmp_path
     assert twice.code == 2
     assert "is to be written twice" in twice.err
     assert source.read_bytes() == b"the cat\n"
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_report_that_cannot_be_written_is_told_by_its_flag(
+    call: Call, model: Path, tmp_path: Path, more: list[str]
+) -> None:
+    source, report = tmp_path / "in.txt", tmp_path / "nowhere" / "report"
+    source.write_bytes(b"the cat\n")
+    done = call("translate", model, source, "-o", tmp_path / "out", "--report", report, *more)
+    assert done.code == 2
+    assert done.err.startswith(f"error: {report} cannot be written (")
+    assert done.err.endswith("\nhint:  name another --report\n")
+    assert {path.name for path in tmp_path.iterdir()} <= {"in.txt", ".stdin"}
+
+
+def test_report_of_records_is_of_what_they_say(
+    call: Call, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+    report_of = mtkit.line_report
+
+    def seen(
+        number: int, source: str, found: mtkit.Translation, seconds: float
+    ) -> dict[str, object]:
+        judged.append(source)
+        return report_of(number, source, found, seconds)
+
+    monkeypatch.setattr("mtkit.decoding.report.line_report", seen)
+    records = ['{"source": "the \\u0063at"}', "nothing", '{"source": " "}']
+    records.append('{"source": "the sun", "prefix": "cat", "forbidden": ["cat"]}')
+    records.append('{"source": "the dog", "constraints": ["dog"], "id": 7}')
+    report = tmp_path / "report"
+    flags = ["--json-lines", "--report", report, "--search", "temperature=1"]
+    done = call("translate", model, *flags, stdin_bytes="\n".join(records).encode())
+    assert done.code == 0
+    assert judged == ["the cat", "", " ", "the sun", ""]
+    told = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
+    statuses = [record["status"] for record in told]
+    assert statuses == ["ok", "refused", "empty", "ok", "refused"]
+    assert [record["unmet"] for record in told] == [[], [], [], ["cat"], []]
+    assert "warning: 1 translation is not as was asked" in done.err
+    assert "(first: line 4, cat)" in done.err
+    assert json.loads(done.out.splitlines()[4])["id"] == 7
 
 
 def test_link_stays_a_link_to_what_was_written(call: Call, model: Path, tmp_path: Path) -> None:
@@ -149,6 +194,14 @@ def test_damaged_gz_is_an_error_that_names_it(
     assert done.err.startswith(f"error: {source} cannot be read")
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="this system has no /proc")
+def test_file_that_cannot_be_read_is_an_error_with_a_hint(call: Call, model: Path) -> None:
+    done = call("translate", model, "/proc/self/mem")
+    assert done.code == 2
+    assert done.err.startswith("error: /proc/self/mem cannot be read (Input/output error)\n")
+    assert "hint:  see what it is: ls -l /proc/self/mem" in done.err
+
+
 @pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
 def test_closed_standard_stream_is_no_accident(model: Path, tmp_path: Path, stream: str) -> None:
     (tmp_path / "in.txt").write_bytes(b"the cat\n")
@@ -173,6 +226,17 @@ def test_full_disk_is_an_error_without_a_traceback(call: Call, model: Path) -> N
     assert done.code == 2
     assert done.err.startswith("error: /dev/full cannot be written (No space left on device)")
     assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_stdout_without_room_is_an_error_with_a_hint(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_bytes(b"the cat\n")
+    command = [sys.executable, "-m", "mtkit", "translate", str(model), str(tmp_path / "in.txt")]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    said = "error: stdout cannot be written (No space left on device)"
+    assert done.stderr.decode() == f"{said}\nhint:  write to another place: > FILE\n"
 
 
 @pytest.mark.parametrize("option", ["--max-length-ratio", "--length-penalty"])

@@ -28,6 +28,7 @@ TRANSFORMER = TransformerSection(
     kind="transformer", width=16, heads=2, feed_forward=16, encoder_layers=1, decoder_layers=2
 )
 RECURRENT = RecurrentSection(kind="recurrent", width=12, embedding=12, memory="general")
+CONTEXT = RECURRENT.model_copy(update={"memory": "context"})
 OPTIONS = SearchOptions(beam=4, max_length_ratio=1.0, max_length_offset=4)
 SECTIONS = {"transformer": TRANSFORMER, "recurrent": RECURRENT}
 
@@ -179,6 +180,32 @@ def test_alignment_names_words_of_both_lines(translator: Translator) -> None:
             assert item.alignment
         if item.status == "ok":
             assert len(item.attention) == item.tokens + 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"alignment": True}, {"replace_unknown": True}, {"coverage_penalty": 0.2}]
+)
+def test_context_vector_that_attends_to_nothing_is_asked_for_no_alignment(
+    tokenizer: Tokenizer, change: dict[str, float]
+) -> None:
+    context = build(CONTEXT, tokenizer.size, tokenizer.size).double().eval()
+    options = replace(OPTIONS, **change)
+    for blind in (context, Ensemble([context, context])):
+        with pytest.raises(ModelError, match="a context vector, which attends to nothing"):
+            Translator(blind, tokenizer, tokenizer, options).translate(LINES)
+    seeing = Ensemble([context, model(tokenizer)])
+    assert len(Translator(seeing, tokenizer, tokenizer, options).translate(LINES)) == len(LINES)
+
+
+def test_layer_that_a_recurrent_model_lacks_is_refused(tokenizer: Tokenizer) -> None:
+    translator = Translator(model(tokenizer, "recurrent"), tokenizer, tokenizer)
+    translator.options = replace(OPTIONS, alignment=True)
+    plain = translator.translate(LINES)
+    translator.options = replace(OPTIONS, alignment=True, alignment_layer=1)
+    assert translator.translate(LINES) == plain
+    translator.options = replace(OPTIONS, alignment=True, alignment_layer=2)
+    with pytest.raises(UsageError, match="alignment_layer = 2, but a recurrent model has one"):
+        translator.translate(LINES)
 
 
 def test_unknown_pieces_become_the_words_they_look_at() -> None:

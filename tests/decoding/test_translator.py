@@ -22,6 +22,7 @@ from mtkit.errors import UsageError
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.models.transformer import Transformer
 from mtkit.recipe import (
+    STEEPEST,
     DataSection,
     Recipe,
     SearchSection,
@@ -215,6 +216,17 @@ def test_translation_that_its_longest_length_ended_is_told(
     wide = SearchOptions(beam=1, max_length_ratio=0.0, max_length_offset=400)
     for item in Translator(model, tokenizer, tokenizer, wide).translate(CORPUS):
         assert item.limited == (item.tokens >= 399)
+
+
+def test_steepest_length_penalty_ranks_long_translations(
+    model: Seq2Seq, tokenizer: Tokenizer
+) -> None:
+    """(36 / 6)^50 is more than a float32 holds."""
+    options = SearchOptions(beam=2, length_penalty=STEEPEST, min_length=40)
+    for item in Translator(model, tokenizer, tokenizer, options).translate(CORPUS[:2]):
+        assert item.tokens >= 40
+        wanted = options.score(item.log_probability, item.tokens + 1)
+        assert item.score == pytest.approx(wanted, rel=1e-6, abs=0)
 
 
 def test_n_best_of_a_split_line_begins_with_its_translation(

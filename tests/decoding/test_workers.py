@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from mtkit import model_dir
 from mtkit.data.tokenizer import Tokenizer
 from mtkit.decoding.hypotheses import Hypothesis
 from mtkit.decoding.options import SearchOptions
 from mtkit.decoding.translator import Translator
-from mtkit.decoding.workers import Batch, Workers, own_processors
-from mtkit.errors import MTKitError, UsageError
+from mtkit.decoding.workers import Batch, Workers, own_device, own_processors
+from mtkit.errors import ModelError, MTKitError, UsageError
 from mtkit.models.seq2seq import Seq2Seq
 from tests.decoding.conftest import FAST
 from tests.decoding.test_translator import fuzzed
@@ -52,8 +54,10 @@ def test_error_in_a_worker_is_raised_here() -> None:
 
 def test_death_of_a_worker_is_told() -> None:
     workers = Workers(echo, 2)
-    with pytest.raises(MTKitError, match="ended unexpectedly"):
+    with pytest.raises(MTKitError, match="ended unexpectedly") as caught:
         workers.map([(SearchOptions(), [[9]], None)])
+    assert "--workers 1" in str(caught.value.hint)
+    assert "--batch" not in str(caught.value.hint)  # which most commands have not
     with pytest.raises(MTKitError, match="ended unexpectedly"):  # also of one that had died before
         workers.map([(SearchOptions(), [[1]], None)])
     workers.close()
@@ -93,6 +97,30 @@ def test_processors_are_shared_among_what_torchrun_started(
     assert own_processors() >= 1
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4096")
     assert own_processors() == 1
+
+
+def test_processes_of_torchrun_take_a_cuda_device_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load(path: Path, device: str) -> None:
+        asked.append(device)
+        raise ModelError("nothing is loaded here")
+
+    monkeypatch.setattr(model_dir, "load", load)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for world in ("1", "4"):
+        monkeypatch.setenv("WORLD_SIZE", world)
+        for device in ("auto", "cuda", "cpu"):
+            with pytest.raises(ModelError):
+                Translator.load("runs/a", device=device)
+    assert asked == ["auto", "cuda", "cpu", "cuda:1", "cuda:1", "cpu"]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UsageError, match="there is no CUDA device 2 here: there are 2"):
+        own_device("auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert own_device("auto") == "auto"
 
 
 def test_call_that_failed_leaves_nothing_to_the_next(

@@ -285,11 +285,11 @@ def test_unknown_stays_out_where_steps_have_rules() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("temprature=1", "did you mean temperature"),
+        ("temprature=1", "--search temperature=1"),
         ("beam", "key=value"),
-        ("beam=wide", "is not int"),
+        ("beam=wide", "is no whole number"),
         ("unknown=perhaps", "true or false"),
-        ("top_k=5", "temperature = 1"),
+        ("top_k=5", "--search temperature=1"),
         ("mbr=wer", "chrf"),
         ("temperature=nan", "0 or more"),
         ("no_repeat=-1", "less than 0"),
