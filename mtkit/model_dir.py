@@ -10,10 +10,12 @@ A run folder is a model directory from its first validation on.
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -33,6 +35,7 @@ __all__ = ["LoadedModel", "average", "load", "save"]
 FORMAT = 1
 WEIGHTS, RECIPE, CARD = "weights.safetensors", "recipe.toml", "card.json"
 _WHOLE = f"a model directory holds {WEIGHTS}, {RECIPE}, {CARD} and .spm files: copy all of them"
+_UPGRADE = "upgrade, in the checkout that was installed: git pull && pip install -e ."
 
 Card = dict[str, Any]  # JSON
 
@@ -117,6 +120,10 @@ def load(folder: Path, device: str = "cpu") -> LoadedModel:
     try:
         recipe = Recipe.load(folder / RECIPE)
     except RecipeError as error:
+        written, ours = str(card.get("mtkit", "")), _version()
+        if _numbers(written) > _numbers(ours) > []:
+            newer = f"{error.message}; it was written by mtkit {written}, and this is mtkit {ours}"
+            raise ModelError(newer, _UPGRADE) from None
         raise ModelError(error.message, error.hint) from None
     tokenizers = _load_tokenizers(folder, card)
     with _Undrawn():
@@ -158,13 +165,7 @@ def average(paths: Sequence[Path]) -> dict[str, Tensor]:
         raise UsageError("nothing is named to be averaged", "name two model directories or more")
     files = [path / WEIGHTS if path.is_dir() else path for path in paths]
     with ExitStack() as stack:
-        try:
-            opened = [stack.enter_context(safe_open(file, "pt")) for file in files]
-        except (OSError, SafetensorError) as error:
-            missing = next((file for file in files if not file.is_file()), None)
-            raise ModelError(
-                f"{missing or files[0]}: cannot be read ({error})", "name model directories"
-            ) from None
+        opened = [stack.enter_context(_opened(file)) for file in files]
         shapes = [_shapes(file) for file in opened]
         for file, found in zip(files, shapes, strict=True):
             if found != shapes[0]:
@@ -173,6 +174,13 @@ def average(paths: Sequence[Path]) -> dict[str, Tensor]:
                     "only models of the same recipe and vocabulary have a mean",
                 )
         return {name: _mean([file.get_tensor(name) for file in opened]) for name in shapes[0]}
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return safe_open(file, "pt")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file}: cannot be read ({error})", "name model directories") from None
 
 
 def _shapes(file: Any) -> dict[str, list[int]]:
@@ -234,11 +242,16 @@ def _version() -> str:
         return "unknown"
 
 
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
+
+
 def _read_card(folder: Path) -> Card:
     if folder.is_file():
         raise ModelError(f"{folder} is a file, not a model directory", _WHOLE)
     if not folder.is_dir():
-        raise ModelError(f"{folder}: there is no such model directory", f"see: ls {folder.parent}")
+        hint = f"see: ls {quote(str(folder.parent))}"
+        raise ModelError(f"{folder}: there is no such model directory", hint)
     begun = (folder / "log.jsonl").exists()
     if begun and not (folder / CARD).exists() and not (folder / WEIGHTS).exists():
         raise ModelError(
@@ -257,7 +270,7 @@ def _read_card(folder: Path) -> Card:
         raise ModelError(
             f"{folder}: a model of format {version}, written by mtkit {card.get('mtkit', '?')}; "
             f"this is mtkit {_version()}, which reads format {FORMAT}",
-            "pip install --upgrade mtkit",
+            _UPGRADE,
         )
     return card
 
@@ -299,7 +312,7 @@ def _device(name: str) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {name}: no such kind of device", "auto, cpu or cuda")
+        raise UsageError(f"--device {name}: no such kind of device", "--device cpu")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

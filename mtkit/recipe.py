@@ -8,6 +8,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
@@ -18,6 +19,7 @@ from pydantic import Field
 from mtkit.errors import RecipeError
 
 LEAST_VOCABULARY = 8  # the special tokens, and something to say
+_TOML = "a recipe is a TOML file; see: mtkit recipe list"
 
 
 class Section(pydantic.BaseModel):
@@ -221,7 +223,8 @@ class TransformerSection(Section):
         if self.width % self.heads:
             fit = max(h for h in range(1, self.heads + 1) if self.width % h == 0)
             raise ValueError(
-                f"heads = {self.heads} does not divide width = {self.width}; try heads = {fit}"
+                f"heads = {self.heads} does not divide width = {self.width}; "
+                f"--set model.heads={fit}"
             )
         return self
 
@@ -348,12 +351,15 @@ class ValidationSection(Section):
     beam: int = Field(1, ge=1, description="beam of the validation translations")
 
 
+STEEPEST = 50  # exponent of a length penalty beyond which scores are only zeros
+
+
 class SearchSection(Section):
     """The search that the model is meant to be decoded with."""
 
     beam: int = Field(5, ge=1, description="hypotheses kept a sentence; 1 is greedy")
     length_penalty: float = Field(
-        1.0, ge=0, description="alpha of ((5 + length) / 6)^alpha (Wu et al. 2016)"
+        1.0, ge=0, le=STEEPEST, description="alpha of ((5 + length) / 6)^alpha (Wu et al. 2016)"
     )
     max_length_ratio: float = Field(
         2.0, gt=0, description="longest output: ratio x source + offset"
@@ -381,10 +387,7 @@ class Recipe(Section):
         except FileNotFoundError:
             raise RecipeError(f"{path}: no such recipe", "see: mtkit recipe list") from None
         except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(
-                f"{path}: cannot be read ({error})",
-                "a recipe is a TOML file; see: mtkit recipe list",
-            ) from None
+            raise RecipeError(f"{path}: cannot be read ({error})", _TOML) from None
         return cls.parse(text, str(path), changes)
 
     @classmethod
@@ -393,9 +396,9 @@ class Recipe(Section):
         try:
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise RecipeError(f"{name}: not valid TOML: {error}") from None
+            raise RecipeError(f"{name}: not valid TOML: {error}", _TOML) from None
         except RecursionError:
-            raise RecipeError(f"{name}: its lists or tables are nested too deeply") from None
+            raise RecipeError(f"{name}: its lists or tables are nested too deeply", _TOML) from None
         _apply(table, changes)
         return cls.from_table(table, name)
 
@@ -442,10 +445,13 @@ def _put(table: dict[str, Any], change: str) -> None:
     if keys[0] == "model" and len(keys) > 1:
         table.setdefault("model", {"kind": Recipe().model.kind})  # a table must name its kind
     here = table
-    for key in keys[:-1]:
+    for place, key in enumerate(keys[:-1], start=1):
         here = here.setdefault(key, {})
         if not isinstance(here, dict):
-            raise RecipeError(f"--set {change}: {key} is a value, not a section")
+            shorter = f"{'.'.join(keys[:place])}={text.strip()}"
+            raise RecipeError(
+                f"--set {change}: {key} is a value, not a section", f"--set {quote(shorter)}"
+            )
     if keys == ["model", "kind"] and here.get("kind") != value:
         here.clear()  # another kind has other keys
     here[keys[-1]] = value
@@ -467,9 +473,10 @@ def _recipe_error(error: pydantic.ValidationError, name: str) -> RecipeError:
             hint = f"did you mean {near}?" if near else "see: mtkit recipe explain"
         return RecipeError(f"{name}: unknown key {key}", hint)
     if first["type"].startswith("union_tag"):
-        return RecipeError(
-            f"{name}: model.kind is missing or unknown", 'write kind = "transformer" or "recurrent"'
-        )
+        hint = 'write kind = "transformer" or "recurrent"'
+        if first["type"] == "union_tag_invalid":  # where it is missing, --set would clear the rest
+            hint = f"--set model.kind=recurrent, or in the file {hint}"
+        return RecipeError(f"{name}: model.kind is missing or unknown", hint)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         sentence, _, hint = message.partition("; ")

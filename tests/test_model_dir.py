@@ -222,7 +222,23 @@ def test_newer_format_asks_for_an_upgrade(saved: Path) -> None:
     (saved / "card.json").write_text(json.dumps(card))
     with pytest.raises(ModelError, match=r"format 2, written by mtkit 9\.9") as raised:
         model_dir.load(saved)
-    assert "upgrade" in (raised.value.hint or "")
+    assert "git pull && pip install -e ." in (raised.value.hint or "")
+
+
+@pytest.mark.parametrize(("written", "newer"), [("9.9", True), ("0.2", True), ("0.1.0", False)])
+def test_recipe_of_a_newer_version_is_not_to_be_edited(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, written: str, newer: bool
+) -> None:
+    monkeypatch.setattr(model_dir, "_version", lambda: "0.1.0")
+    card = json.loads((saved / "card.json").read_text()) | {"mtkit": written}
+    (saved / "card.json").write_text(json.dumps(card))
+    text = (saved / "recipe.toml").read_text()
+    (saved / "recipe.toml").write_text(text.replace("[model]", "[model]\nheadz = 3"))
+    with pytest.raises(ModelError, match=r"unknown key model\.headz") as raised:
+        model_dir.load(saved)
+    assert (f"written by mtkit {written}, and this is mtkit 0.1.0" in str(raised.value)) == newer
+    assert ("did you mean" in (raised.value.hint or "")) != newer
+    assert ("git pull" in (raised.value.hint or "")) == newer
 
 
 def test_tokenizer_of_another_model_is_an_error(saved: Path, other_tokenizer: Tokenizer) -> None:
@@ -290,6 +306,10 @@ def test_average_of_different_models_is_an_error(tokenizer: Tokenizer, tmp_path:
         model_dir.average([tmp_path / "tied-target", tmp_path / "lstm"])
     with pytest.raises(ModelError, match="nowhere"):
         model_dir.average([tmp_path / "lstm", tmp_path / "nowhere"])
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"half")
+    with pytest.raises(ModelError, match=r"damaged\.safetensors: cannot be read"):
+        model_dir.average([tmp_path / "lstm", damaged])
     with pytest.raises(UsageError):
         model_dir.average([])
 

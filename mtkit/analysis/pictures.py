@@ -42,7 +42,7 @@ def save_map(path: Path, drawn: Map, rows: Sequence[str], columns: Sequence[str]
 
 def _figure(path: Path, size: tuple[float, float]):  # type: ignore[no-untyped-def]
     if path.suffix.lower() not in _FORMATS:
-        raise UsageError(f"{path}: a picture ends in {', '.join(_FORMATS)}", "name it so: map.png")
+        raise UsageError(f"{path}: a picture ends in {', '.join(_FORMATS)}", "--plot map.png")
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -91,7 +91,7 @@ def chosen(names: Sequence[str]) -> list[Rung]:
     """The rungs of these names, in the ladder's order; all without names. Raises UsageError."""
     for name in names:
         if name not in _BY_NAME:
-            raise UsageError(f"the ladder has no rung {name}", f"its rungs: {' '.join(_BY_NAME)}")
+            raise UsageError(f"the ladder has no rung {name}", f"--only {','.join(_BY_NAME)}")
     return [rung for rung in RUNGS if not names or rung.name in names]
 
 

@@ -11,11 +11,12 @@ import typer
 
 from mtkit.cli.options import Model
 from mtkit.cli.output import draw, examples, json_line, say, write
+from mtkit.cli.show import require_folder
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mtkit import AttentionMaps, Bin, Gradients, Pair
+    from mtkit import AttentionMaps, Bin, Gradients, Pair, Recipe
 
 app = typer.Typer(
     help="Look into models: gradients, lengths, attention.",
@@ -172,10 +173,13 @@ def pairs_of(
     """The first pairs of a corpus by name, or of the validation corpora of the first run's recipe.
 
     With them the tag that is to stand before their sources: "" where they bring their own, and
-    None, each run's own, elsewhere. Raises DataError where there is no pair.
+    None, each run's own, elsewhere. Raises DataError where there is no pair, ModelError where there
+    is no such run.
     """
     import mtkit
 
+    for run in runs:
+        require_folder(run)
     names = (corpus,) if corpus else _validated_on(runs[0])
     opened = mtkit.open_corpora(names)
     pairs = list(islice(opened, most))
@@ -187,12 +191,19 @@ def pairs_of(
 def _validated_on(run: Path) -> tuple[str, ...]:
     import mtkit
 
-    if not (run / "recipe.toml").is_file():
-        raise mtkit.ModelError(f"{run}: there is no such model directory", "see: ls runs")
-    data = mtkit.Recipe.load(run / "recipe.toml").data
+    data = recipe_of(run).data
     if not data.valid:
         raise mtkit.UsageError(f"{run} names no data.valid", "name a corpus: --corpus NAME")
     return data.valid
+
+
+def recipe_of(run: Path) -> "Recipe":
+    """The recipe in a model or run folder. Raises ModelError where it is missing."""
+    import mtkit
+
+    if not (run / "recipe.toml").is_file():
+        raise mtkit.ModelError(f"{run}: recipe.toml is missing", "name a model or run folder")
+    return mtkit.Recipe.load(run / "recipe.toml")
 
 
 def heat_lines(found: "AttentionMaps", heads: bool) -> list[str]:

@@ -34,6 +34,12 @@ _FAILED, _MISTAKEN, _INTERRUPTED = 1, 2, 130
 _TRACEBACK = "--traceback"
 _OUTPUT = ("-o", "--output")
 _NO_MEMORY = re.compile("out of memory|can't allocate memory")  # as PyTorch says it
+_LESS_MEMORY = {  # what takes less, by command
+    "train": "take smaller batches: --set training.max_tokens=1024, or less",
+    "translate": "try a smaller --batch or --beam, or fewer --workers",
+    "evaluate": "try a smaller --beam, or fewer --workers",
+}
+_ON_A_DEVICE = ("score", "compare", "ladder", "quickstart")  # and no other way to take less
 
 app = typer.Typer(
     name="mtkit",
@@ -116,9 +122,9 @@ def run(arguments: Sequence[str]) -> int:
 def _carried_out(arguments: Sequence[str]) -> int:
     ours = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
     with_traceback = _TRACEBACK in ours
+    left = [part for part in ours if part != _TRACEBACK] + list(arguments[len(ours) :])
     try:
         _refuse_nothing(ours)
-        left = [part for part in ours if part != _TRACEBACK] + list(arguments[len(ours) :])
         code = app(left, prog_name="mtkit", standalone_mode=False)
     except MTKitError as error:
         return _report(error.message, error.hint, error.exit_code, with_traceback)
@@ -132,11 +138,11 @@ def _carried_out(arguments: Sequence[str]) -> int:
         raise
     except OSError as error:
         if (path := error.filename2 or error.filename) is None:
-            return _unexpected(error, with_traceback)
+            return _unexpected(error, left, with_traceback)
         hint = "name another file, or look at its folder and its rights"
         return _report(f"{path} cannot be used ({error.strerror})", hint, _MISTAKEN, with_traceback)
     except Exception as error:  # noqa: BLE001  the boundary: nothing may end in a raw traceback
-        return _unexpected(error, with_traceback)
+        return _unexpected(error, left, with_traceback)
     return code if isinstance(code, int) else 0
 
 
@@ -149,13 +155,19 @@ def _refuse_nothing(arguments: Sequence[str]) -> None:
             )
 
 
-def _unexpected(error: Exception, with_traceback: bool) -> int:
+def _unexpected(error: Exception, arguments: Sequence[str], with_traceback: bool) -> int:
     sentence = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, MemoryError) or _NO_MEMORY.search(sentence):
-        hint = "try a smaller --batch or --beam, or fewer --workers"
+        hint = _less_memory("".join(arguments[:1]), on_gpu="CUDA" in sentence)
         return _report("memory ran out", hint, _FAILED, with_traceback)
     hint = f"run the command again with {_TRACEBACK} to see where"
     return _report(f"unexpected {sentence}", hint, _FAILED, with_traceback)
+
+
+def _less_memory(command: str, *, on_gpu: bool) -> str:
+    if on_gpu and command in _ON_A_DEVICE:
+        return "compute on the CPU: --device cpu"
+    return _LESS_MEMORY.get(command, "close other programs, or use a machine with more memory")
 
 
 def _reworded(error: typer.TyperException, arguments: Sequence[str]) -> tuple[str, str]:

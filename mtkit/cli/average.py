@@ -1,12 +1,14 @@
 """`mtkit average`: the mean of a run's last checkpoints, or of several models, as a model."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
 from mtkit import ModelError, UsageError
 from mtkit.cli.output import examples, say
+from mtkit.cli.show import require_folder
 
 
 def add_to(app: typer.Typer) -> None:
@@ -47,11 +49,12 @@ def average(
     )
     say(f"{output}: the mean of {', '.join(path.name for path in sources)}")
     own = loaded.recipe.data.test or loaded.recipe.data.valid
-    say(f"score it: mtkit evaluate {output}{'' if own else ' CORPUS'}")
+    say(f"score it: mtkit evaluate {quote(str(output))}{'' if own else ' CORPUS'}")
 
 
 def checkpoints(run: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first. Raises ModelError for fewer than two."""
+    require_folder(run)
     found = sorted(run.glob("checkpoints/[0-9]*/weights.safetensors"))
     if len(found) < 2:
         raise ModelError(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtkit.cli.analyze import AsJson, CorpusName, Most, Runs, pairs_of
+from mtkit.cli.analyze import AsJson, CorpusName, Most, Runs, pairs_of, recipe_of
 from mtkit.cli.options import Device
 from mtkit.cli.output import draw, examples, json_line, say, write
 
@@ -41,7 +41,7 @@ def compare(
     import mtkit
 
     pairs, tag = pairs_of(corpus, runs, most)
-    language = mtkit.Recipe.load(runs[0] / "recipe.toml").data.target_language
+    language = recipe_of(runs[0]).data.target_language
     compared = mtkit.compare_runs(
         runs, pairs, target_language=language, tag=tag, device=device, listen=say
     )

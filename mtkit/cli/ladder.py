@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtkit import UsageError
+from mtkit import DataError, RecipeError, UsageError
 from mtkit.cli.options import Device
 from mtkit.cli.output import draw, examples, json_line, say, write
 
@@ -65,7 +65,12 @@ def ladder(
         tuple(valid or ()),
         device,
     )
-    climbed = mtkit.climb(plan, _Progress())
+    try:
+        climbed = mtkit.climb(plan, _Progress())
+    except (DataError, RecipeError) as error:
+        if "--set" in (error.hint or ""):  # which is a flag of train
+            error.hint = "name another corpus, for example a larger one: --corpus NAME --valid NAME"
+        raise
     if climbed.interrupted:
         say("stopped; run the same command again to go on")
         raise typer.Exit(_INTERRUPTED)

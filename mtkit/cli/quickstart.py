@@ -52,7 +52,13 @@ def quickstart(
     else:
         say(f"training {source} -> {target} on the embedded phrasebook, in {folder}")
         say("it takes a minute or two; Ctrl-C stops it, and the same command goes on")
-    finished, _ = carry_out(recipe, folder, device=device)
+    try:
+        finished, _ = carry_out(recipe, folder, device=device)
+    except UsageError as error:
+        if "--output" in (error.hint or ""):  # which is a flag of train
+            languages = f"--source {source} --target {target}"
+            error.hint = f"name another folder: mtkit quickstart OTHER_DIR {languages}"
+        raise
     _tell(finished, recipe)
 
 
@@ -64,9 +70,10 @@ def _recipe(folder: Path, source: str, target: str) -> "Recipe":
         there = mtkit.Recipe.load(folder / "recipe.toml")
         languages = there.data.source_language, there.data.target_language
         if languages != (source, target):
+            other = shlex.quote(f"{folder}-{source}-{target}")
             raise UsageError(
                 f"{folder} holds a run from {languages[0]} to {languages[1]}",
-                f"name another folder: mtkit quickstart {folder}-{source}-{target} "
+                f"name another folder: mtkit quickstart {other} "
                 f"--source {source} --target {target}",
             )
         return there

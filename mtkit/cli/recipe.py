@@ -1,6 +1,7 @@
 """`mtkit recipe`: the recipes that are shipped, and what every key of one means."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -97,16 +98,16 @@ def copy(
     mtkit.Recipe.load(source)
     target = path or Path(source.name)
     target = target / source.name if target.is_dir() else target
+    other = f"name another file: mtkit recipe copy {quote(recipe)} FILE"
     try:
         with target.open("x", encoding="utf-8") as file:
             file.write(source.read_text(encoding="utf-8"))
     except FileExistsError:
-        raise mtkit.UsageError(
-            f"{target} exists already", f"name another file: mtkit recipe copy {recipe} FILE"
-        ) from None
+        raise mtkit.UsageError(f"{target} exists already", other) from None
     except OSError as error:
-        raise mtkit.UsageError(f"{target} cannot be written ({error.strerror})") from None
-    say(f"wrote {target}; edit it, then: mtkit train {target} -o runs/{target.stem}")
+        raise mtkit.UsageError(f"{target} cannot be written ({error.strerror})", other) from None
+    named, run = quote(str(target)), quote(f"runs/{target.stem}")
+    say(f"wrote {target}; edit it, then: mtkit train {named} -o {run}")
 
 
 @app.command(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from math import isfinite
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mtkit import Recipe
 
 Card = Mapping[str, Any]  # JSON
+_CARD = "put back the card.json that was saved with the model"
 _SHOWN = 12  # validations of a long run: so many of them, evenly
 
 
@@ -63,15 +65,10 @@ def show(
 def read_card(folder: Path) -> dict[str, Any]:
     """The card of a model directory, without its weights. Raises ModelError."""
     path = folder / "card.json"
-    if folder.is_file():
-        raise ModelError(f"{folder} is a file, not a model or run folder", "see: ls runs")
+    require_folder(folder)
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if not folder.is_dir():
-            raise ModelError(
-                f"{folder}: there is no such model directory", "see: ls runs"
-            ) from None
         begun = (folder / "checkpoints").is_dir() or (folder / "log.jsonl").is_file()
         if begun and not (folder / "weights.safetensors").exists():
             raise ModelError(
@@ -80,10 +77,19 @@ def read_card(folder: Path) -> dict[str, Any]:
             ) from None
         raise ModelError(f"{folder}: card.json is missing", "name a model or run folder") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: damaged, or not a model's card ({error})") from None
+        raise ModelError(f"{path}: damaged, or not a model's card ({error})", _CARD) from None
     if not isinstance(card, dict):
-        raise ModelError(f"{path}: not a model's card")
+        raise ModelError(f"{path}: not a model's card", _CARD)
     return card
+
+
+def require_folder(folder: Path) -> None:
+    """Raise ModelError for a model or run folder that is a file, or is not there."""
+    hint = f"see: ls {quote(str(folder.parent))}"
+    if folder.is_file():
+        raise ModelError(f"{folder} is a file, not a model or run folder", hint)
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: there is no such model directory", hint)
 
 
 def signatures(folder: Path, part: str) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mtkit import DataError, ModelError, RecipeError, UsageError
+from mtkit import DataError, ModelError, RecipeError
 from mtkit.cli.output import Sink, examples, keep_inputs, say, write
 
 if TYPE_CHECKING:
@@ -74,8 +75,9 @@ def train(
     with closing(Sink(output)) as sink:
         try:
             tokenizer = mtkit.Tokenizer.train(_texts(corpora), section)
-        except RecipeError as error:
-            raise UsageError(error.message, _as_flags(error.hint)) from None
+        except (DataError, RecipeError) as error:
+            error.hint = _as_flags(error.hint)
+            raise
         sink.write_bytes(tokenizer.to_bytes())
         sink.finish()
     say(f"{output}: {tokenizer.size:,} pieces ({kind})")
@@ -121,15 +123,25 @@ def decode(tokenizer: File, ids: Ids = False, target: Target = False) -> None:
             if unknown := next((part for part in parts if part not in known), None):
                 raise DataError(
                     f"line {number}: {unknown} is no {'id' if ids else 'piece'} of {tokenizer}",
-                    "pieces are read without --ids" if ids else "numbers are read with --ids",
+                    _advice(unknown, tokenizer, loaded.size, ids=ids),
                 )
             rows.append([known[part] for part in parts])
         write("".join(f"{text}\n" for text in loaded.decode(rows)))
 
 
+def _advice(unknown: str, tokenizer: Path, size: int, *, ids: bool) -> str:
+    """What to do about a word that stands where an id or a piece should."""
+    number = unknown.isdecimal()
+    if ids:
+        return f"ids go from 0 to {size - 1}" if number else "pieces are read without --ids"
+    encode = f"text becomes pieces by: mtkit tokenizer encode {quote(str(tokenizer))} < FILE"
+    return "numbers are read with --ids" if number else encode
+
+
 def _as_flags(hint: str | None) -> str | None:
     """Advice on keys of a recipe as advice on this command's flags."""
-    for key, flag in (("vocabulary", "--vocabulary"), ("character_coverage", "--coverage")):
+    flags = {"vocabulary": "--vocabulary", "character_coverage": "--coverage", "kind": "--kind"}
+    for key, flag in flags.items():
         hint = hint and hint.replace(f"--set tokenizer.{key}=", f"{flag} ")
     return hint
 
@@ -182,5 +194,8 @@ def _stdin() -> Iterator[list[str]]:
         for _, repaired in group:
             number += 1
             if repaired:
-                raise DataError(f"line {number} of stdin is not UTF-8")
+                raise DataError(
+                    f"line {number} of stdin is not UTF-8",
+                    "convert it if it is Latin-1: iconv -f latin1 -t utf-8 FILE > FILE.utf8",
+                )
         yield [line for line, _ in group]

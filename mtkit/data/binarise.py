@@ -106,7 +106,7 @@ class Binariser:
             raise DataError(
                 f"{train.name} has {has:,}{' different' if few else ''} pairs: too few to hold "
                 f"{wanted:,} of them out for validation",
-                f"{fewer}name a validation corpus: --set data.valid=...",
+                f"{fewer}name a validation corpus: --valid NAME",
             )
         return choice.pairs
 
@@ -116,7 +116,7 @@ class Binariser:
         self.notes.append(f"Validation: {' '.join(corpus.report.sentences())}")
         if not pairs:
             raise DataError(
-                f"{corpus.name} has no pair with text on both sides", "name another data.valid"
+                f"{corpus.name} has no pair with text on both sides", "name another: --valid NAME"
             )
         return pairs
 
@@ -155,7 +155,7 @@ class Binariser:
         if len(shared) == len(rows):
             raise DataError(
                 "every training pair shares a sentence with those held out for validation",
-                "name a validation corpus: data.valid",
+                "name a validation corpus: --valid NAME",
             )
         return np.delete(rows, shared)
 

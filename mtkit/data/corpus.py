@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
+from shlex import quote
 from typing import Protocol
 
 from mtkit.data.hub import HubDataset
@@ -183,14 +184,20 @@ def _unknown(name: str, path: Path) -> DataError:
     if unpack := {".zst": "zstdcat", ".bz2": "bzcat", ".xz": "xzcat"}.get(path.suffix):
         return DataError(
             f"{name}: of packed files only .gz are read",
-            f"{unpack} {path} | gzip > {path.with_suffix('.gz')}",
+            f"{unpack} {quote(str(path))} | gzip > {quote(str(path.with_suffix('.gz')))}",
+        )
+    if (path / "recipe.toml").is_file():
+        return DataError(
+            f"{name} is a model or run folder, not a corpus",
+            f"to compare it with another: mtkit compare MODEL {quote(str(path))}",
         )
     if path.is_dir():
-        return DataError(f"{name} is a folder", f"hf:{path.absolute()}:train if it is a dataset")
+        dataset = quote(f"hf:{path.absolute()}:train")
+        return DataError(f"{name} is a folder", f"if it is a dataset: {dataset}")
     if path.is_file():
         return DataError(
             f"{name} is one file of lines, and a corpus needs two sides",
-            f"name both, in quotes: '{_both_sides(path)}'",
+            f"name both, in quotes: {quote(_both_sides(path))}",
         )
     close = get_close_matches(name.partition(":")[0], ["phrasebook", "hf"], 1)
     if ":" in name and close:
@@ -201,7 +208,7 @@ def _unknown(name: str, path: Path) -> DataError:
         require_file(path)
     return DataError(
         f"{name} does not name a corpus",
-        "for example data/train.{de,en}, pairs.tsv, hf:owner/name:train or phrasebook:ko-en",
+        "for example 'data/train.{de,en}', pairs.tsv, hf:owner/name:train or phrasebook:ko-en",
     )
 
 
@@ -236,7 +243,7 @@ def _two_files(name: str) -> TwoFiles:
     if not groups or any(len(group) != 2 for group in groups) or re.search("[{}]", "".join(pieces)):
         raise DataError(
             f"{name}: braces hold exactly two alternatives, source and target",
-            "for example data/train.{de,en}",
+            "for example 'data/train.{de,en}'",
         )
 
     def filled(side: int) -> Path:

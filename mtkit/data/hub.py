@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from mtkit.data.lines import Report, digest
@@ -44,7 +45,10 @@ class HubDataset:
         self._streaming = streaming
         self._folder = Path(path).expanduser() if path[0] in "./~" else None
         if self._folder and not self._folder.is_dir():
-            raise DataError(f"{name}: there is no folder {self._folder}")
+            raise DataError(
+                f"{name}: there is no folder {self._folder}",
+                f"see what is there: ls {quote(str(self._folder.parent))}",
+            )
         parts = [path] if self._folder else path.split("/", 2)
         self._repository = "/".join(parts[:2])
         self._config = parts[2] if len(parts) > 2 else None
@@ -84,7 +88,9 @@ class HubDataset:
             elif first := next(iter(dataset.with_format("arrow").iter(batch_size=1)), None):
                 schema = first.schema
             else:
-                raise DataError(f"{self.name} holds no row")
+                raise DataError(
+                    f"{self.name} holds no row", "name another split, such as hf:owner/name:train"
+                )
             return _Loaded(
                 dataset,
                 choose_columns(self.name, *text_fields(schema), self._named),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from math import log
 from pathlib import Path
+from shlex import quote
 from typing import IO
 
 from mtkit.errors import DataError, MissingFileError
@@ -88,10 +89,13 @@ def read_lines(path: Path, report: Report | None = None) -> Iterator[str]:
 def require_file(path: Path) -> None:
     """Raise a `DataError` where a file cannot be read, with the nearest name if it is missing."""
     if path.is_dir():
-        raise DataError(f"{path} is a folder, not a file")
+        raise DataError(
+            f"{path} is a folder, not a file", f"see what is in it: ls {quote(str(path))}"
+        )
     if path.exists():
         if not os.access(path, os.R_OK):
-            raise DataError(f"{path} cannot be read: it is not allowed", f"chmod u+r {path}")
+            readable = f"chmod u+r {quote(str(path))}"
+            raise DataError(f"{path} cannot be read: it is not allowed", readable)
         return
     twin = path.with_suffix("") if path.suffix == ".gz" else path.with_name(path.name + ".gz")
     if twin.is_file():
@@ -101,7 +105,8 @@ def require_file(path: Path) -> None:
             None if path.is_absolute() else f"names are read from the working folder, {Path.cwd()}"
         )
         raise MissingFileError(f"{path} does not exist: there is no folder {path.parent}", hint)
-    raise MissingFileError(f"{path} does not exist", f"see what is there: ls {path.parent}")
+    there = f"see what is there: ls {quote(str(path.parent))}"
+    raise MissingFileError(f"{path} does not exist", there)
 
 
 def digest(*paths: Path) -> str:
@@ -159,12 +164,14 @@ def _read(stream: IO[bytes] | gzip.GzipFile, path: Path) -> bytes:
     try:
         return stream.read(_BLOCK)
     except gzip.BadGzipFile as error:
+        plain = quote(str(path.with_suffix("")))
         raise DataError(
-            f"{path} is not a gzip file ({error})", "rename it without .gz if it is plain text"
+            f"{path} is not a gzip file ({error})",
+            f"if it is plain text: mv {quote(str(path))} {plain}",
         ) from None
     except (EOFError, zlib.error) as error:
         raise DataError(
-            f"{path} is damaged: {error}", f"see how far it goes: gzip -t {path}"
+            f"{path} is damaged: {error}", f"see how far it goes: gzip -t {quote(str(path))}"
         ) from None
 
 
@@ -174,18 +181,30 @@ _PACKED = {b"\x28\xb5\x2f\xfd": "zstdcat", b"BZh": "bzcat", b"\xfd7zXZ": "xzcat"
 
 def _bad_bytes(path: Path, block: bytes, at: int, number: int, offset: int) -> DataError:
     line = number + block.count(b"\n", 0, at) + 1
-    hint = f"convert it if it is Latin-1: iconv -f latin1 -t utf-8 {path} > {path.stem}.utf8"
+    named = quote(str(path))
+    hint = f"convert it if it is Latin-1: {_conversion(path, 'latin1')}"
     if number == 0 and block.startswith((b"\xff\xfe", b"\xfe\xff")):
-        hint = f"it looks like UTF-16: iconv -f utf-16 -t utf-8 {path} > {path.stem}.utf8"
+        hint = f"it looks like UTF-16: {_conversion(path, 'utf-16')}"
     elif number == 0 and block.startswith(b"\x1f\x8b"):
-        hint = f"it looks like gzip: mv {path} {path}.gz"
+        hint = f"it looks like gzip: mv {named} {quote(f'{path}.gz')}"
     for mark, unpack in _PACKED.items():
         if number == 0 and block.startswith(mark):
-            hint = f"only .gz is unpacked here: {unpack} {path} > {path.name}.txt"
+            hint = f"only .gz is unpacked here: {unpack} {named} > {quote(f'{path}.txt')}"
     return DataError(
         f"{path}, line {line}: byte 0x{block[at]:02x} is not UTF-8 (at offset {offset + at})",
         hint,
     )
+
+
+def _conversion(path: Path, encoding: str) -> str:
+    """A command that writes the file as UTF-8 beside it, with what its name ends in."""
+    packed = path.suffix == ".gz"
+    plain = path.with_suffix("") if packed else path
+    other = plain.with_name(f"{plain.stem}.utf8{plain.suffix}")
+    convert, named = f"iconv -f {encoding} -t utf-8", quote(str(path))
+    if packed:
+        return f"zcat {named} | {convert} | gzip > {quote(f'{other}.gz')}"
+    return f"{convert} {named} > {quote(str(other))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +247,9 @@ def _unequal(source: Path, target: Path) -> DataError:
 
 def show(path: Path, first: int, last: int) -> str:
     """A command that prints these lines of the file."""
-    lines = f"sed -n '{max(first, 1)},{last}p'"
-    return f"zcat {path} | {lines}" if path.suffix == ".gz" else f"{lines} {path}"
+    first, named = max(first, 1), quote(str(path))
+    lines = f"sed -n '{first}p'" if first == last else f"sed -n '{first},{last}p'"
+    return f"zcat {named} | {lines}" if path.suffix == ".gz" else f"{lines} {named}"
 
 
 _SEARCHED = 1_000_000

@@ -28,13 +28,16 @@ class Mixture:
         """None where every corpus is gone through once. Raises RecipeError for weights amiss."""
         if not weights:
             return None
+        alike = f"--set 'data.weights={[1] * len(sizes)}'"
         if len(weights) != len(sizes):
             raise RecipeError(
                 f"data.weights has {len(weights)} numbers for {len(sizes)} corpora of data.train",
-                "write one number for each corpus, in their order",
+                f"give one number for each corpus, in their order: {alike}",
             )
         if not any(weight * size for weight, size in zip(weights, sizes, strict=True)):
-            raise RecipeError("data.weights leave no pair to train on", "raise one of them")
+            raise RecipeError(
+                "data.weights leave no pair to train on", f"raise one of them: {alike}"
+            )
         return cls(sizes, weights)
 
     def rows(self, seed: int, epoch: int) -> Rows:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -153,7 +154,7 @@ class Store:
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Map the files of a store. Raises DataError when one is missing or cut short."""
-        hint = f"remove the folder and prepare the data again: rm -r {folder}"
+        hint = f"remove the folder and prepare the data again: rm -r {quote(str(folder))}"
         try:
             meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
             if meta["format"] != FORMAT:

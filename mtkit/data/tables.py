@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from mtkit.data.lines import Report, digest, read_lines, require_file
+from mtkit.data.lines import Report, digest, read_lines, require_file, show
 from mtkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _NESTED = "translation"
 BATCH = 4096  # rows that are in memory at a time
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ROW = '{"de": "...", "en": "..."}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,11 @@ def two_columns(name: str, text: str) -> tuple[str, str]:
     """The two columns that stand after `#` in a corpus name."""
     columns = text.split(",")
     if len(columns) != 2 or not all(columns) or columns[0] == columns[1]:
+        base = name.rpartition("#")[0]
+        numbered = base.removesuffix(".gz").endswith(".tsv")
         raise DataError(
             f"{name}: after # stand two different columns, source and target",
-            f"{name.rpartition('#')[0]}#de,en",
+            f"{base}#{'1,2' if numbered else 'de,en'}",
         )
     return columns[0], columns[1]
 
@@ -63,7 +66,10 @@ def choose_columns(
         if len(offered) == 2:
             return Columns(offered[0], offered[1], bool(nested))
         if len(offered) < 2:
-            raise DataError(f"{name} needs two columns of text; it has {listed(offered)}")
+            raise DataError(
+                f"{name} needs two columns of text; it has {listed(offered)}",
+                f"a row holds a source and a target, such as {_ROW}",
+            )
         raise DataError(
             f"{name} has the columns {listed(offered)}: which are source and target?",
             f"{base}#{offered[0]},{offered[1]}",
@@ -129,30 +135,38 @@ class JsonLines(TableFile):
                 texts = [key for key, value in row.items() if value is None or _is_text(value)]
                 nested = list(inner) if isinstance(inner, dict) else []
                 return cls(name, path, choose_columns(name, texts, nested, named))
-        raise DataError(f"{path} holds no row")
+        raise DataError(f"{path} holds no row", f"a row is a line such as {_ROW}")
 
     def read(self, report: Report) -> Iterator[tuple[str, str]]:
         """Every row; a blank line is a row with both sides empty."""
-        columns = self.columns
         for number, line in enumerate(read_lines(self.path, report), start=1):
             if not line or line.isspace():
                 yield "", ""
                 continue
-            row: object = _json_object(self.path, number, line)
-            if columns.nested and isinstance(row, dict):
-                row = row.get(_NESTED)
-            if not isinstance(row, dict) or columns.source not in row or columns.target not in row:
-                held = listed(list(row)) if isinstance(row, dict) else "none"
-                raise DataError(
-                    f"{self.path}, line {number}: {columns.source} and {columns.target} are "
-                    f"needed, but the keys are {held}"
-                )
-            place = f"{self.path}, line {number}:"
-            source = _text(row[columns.source], report, place)
-            target = _text(row[columns.target], report, place)
-            if "\\u" in line and _SURROGATE.search(source + target):
-                raise DataError(f"{place} half of a surrogate pair is not a character")
-            yield source, target
+            try:
+                sides = self._sides(number, line, report)
+            except DataError as error:
+                error.hint = error.hint or _look(self.path, number)
+                raise
+            yield sides
+
+    def _sides(self, number: int, line: str, report: Report) -> tuple[str, str]:
+        columns = self.columns
+        row: object = _json_object(self.path, number, line)
+        if columns.nested and isinstance(row, dict):
+            row = row.get(_NESTED)
+        if not isinstance(row, dict) or columns.source not in row or columns.target not in row:
+            held = listed(list(row)) if isinstance(row, dict) else "none"
+            raise DataError(
+                f"{self.path}, line {number}: {columns.source} and {columns.target} are "
+                f"needed, but the keys are {held}"
+            )
+        place = f"{self.path}, line {number}:"
+        source = _text(row[columns.source], report, place)
+        target = _text(row[columns.target], report, place)
+        if "\\u" in line and _SURROGATE.search(source + target):
+            raise DataError(f"{place} half of a surrogate pair is not a character")
+        return source, target
 
 
 def _is_text(value: object) -> bool:
@@ -163,12 +177,15 @@ def _json_object(path: Path, number: int, line: str) -> dict[str, object]:
     try:
         row: object = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}, line {number} is not JSON: {error}") from None
+        hint = _look(path, number)
+        raise DataError(f"{path}, line {number} is not JSON: {error}", hint) from None
     if not isinstance(row, dict):
-        raise DataError(
-            f"{path}, line {number} is not a JSON object", 'write {"de": "...", "en": "..."}'
-        )
+        raise DataError(f"{path}, line {number} is not a JSON object", f"write {_ROW}")
     return row
+
+
+def _look(path: Path, number: int) -> str:
+    return f"look at it: {show(path, number, number)}"
 
 
 class Parquet(TableFile):

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, Self
 
 import sentencepiece
@@ -109,7 +110,10 @@ class Tokenizer:
         try:
             return cls(path.read_bytes(), str(path))
         except OSError as error:
-            raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+            raise ModelError(
+                f"{path}: cannot be read ({error.strerror})",
+                f"see what is there: ls -l {quote(str(path.parent))}",
+            ) from None
 
     def to_bytes(self) -> bytes:
         """The model file's content; `Tokenizer(content)` is the same tokenizer."""
@@ -217,4 +221,8 @@ def _training_error(message: str, section: TokenizerSection, lines: int) -> Data
             "there is no text to train the tokenizer on",
             "name a corpus that holds sentences, or check the columns: pairs.tsv#2,1",
         )
-    return DataError(f"SentencePiece could not be trained on {lines:,} lines: {message.strip()}")
+    other = "bpe" if section.kind == "unigram" else "unigram"
+    return DataError(
+        f"SentencePiece could not be trained on {lines:,} lines: {message.strip()}",
+        f"try pieces of another kind: --set tokenizer.kind={other}",
+    )

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,8 @@ def read_vectors(path: Path, wanted: Collection[str]) -> Vectors:
             rows = _rows(path, file, count, width)
             found = {word: vector for word, vector in rows if word in wanted}
     except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file of vectors", "check the path") from None
+        hint = f"see what is there: ls {quote(str(path.parent))}"
+        raise DataError(f"{path}: there is no such file of vectors", hint) from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error})", "download it again") from None
     return Vectors(width, found)
@@ -59,8 +61,16 @@ def _header(path: Path, line: bytes) -> tuple[int, int]:
     raise DataError(
         f"{path}:1: word2vec's format begins with a line of two numbers, how many words and how "
         f"many numbers a word, not with {line[:40].decode('utf-8', 'replace').strip()!r}",
-        "a file of GloVe lacks that line: write it in front, for example `400000 300`",
+        f"a file of GloVe lacks that line; for 400000 words of 300 numbers: {_headed(path)}",
     )
+
+
+def _headed(path: Path) -> str:
+    """A command that gives the file a first line, or writes a packed one with it beside it."""
+    if path.suffix != ".gz":
+        return f"sed -i '1i 400000 300' {quote(str(path))}"
+    other = path.with_name(f"headed.{path.name}")
+    return f"zcat {quote(str(path))} | sed '1i 400000 300' | gzip > {quote(str(other))}"
 
 
 def _rows(path: Path, file: BufferedIOBase, count: int, width: int) -> Iterator[tuple[str, Vector]]:

@@ -207,18 +207,18 @@ def check(section: RecurrentSection) -> None:
     if section.bidirectional and whole % 2:
         raise RecipeError(
             f"model.{key} = {whole} is odd, and model.bidirectional needs two equal halves",
-            f"try model.{key} = {whole + 1} or model.bidirectional = false",
+            f"--set model.{key}={whole + 1}, or --set model.bidirectional=false",
         )
     if section.input_feeding and section.memory == "context":
         raise RecipeError(
             'model.input_feeding = true has nothing to feed with model.memory = "context"',
-            'try model.memory = "general" or model.input_feeding = false',
+            "--set model.memory=general, or --set model.input_feeding=false",
         )
     if section.reach != "global" and section.memory in ("context", "location"):
         raise RecipeError(
             f'model.reach = "{section.reach}" goes with a score of content, not with '
             f'model.memory = "{section.memory}"',
-            'try model.memory = "general" or model.reach = "global"',
+            "--set model.memory=general, or --set model.reach=global",
         )
     if section.decoder == "bahdanau":
         _check_bahdanau(section)
@@ -226,13 +226,13 @@ def check(section: RecurrentSection) -> None:
         raise RecipeError(
             f"model.encoder_width = {whole} differs from model.width = {section.width}, and only "
             'model.decoder = "bahdanau" allows that',
-            "leave model.encoder_width out",
+            "--set model.encoder_width=0",
         )
     if section.decoder == "window" and section.input_feeding:
         raise RecipeError(
             'model.input_feeding = true feeds the past, of which model.decoder = "window" sees '
             "only its last tokens",
-            "try model.input_feeding = false",
+            "--set model.input_feeding=false",
         )
 
 
@@ -240,21 +240,21 @@ def _check_bahdanau(section: RecurrentSection) -> None:
     if section.decoder_layers != 1:
         raise RecipeError(
             f'model.decoder = "bahdanau" has one layer, not {section.decoder_layers}',
-            "set model.decoder_layers = 1",
+            "--set model.decoder_layers=1",
         )
     if section.input_feeding:
         raise RecipeError(
             'model.decoder = "bahdanau" feeds the context already',
-            "set model.input_feeding = false",
+            "--set model.input_feeding=false",
         )
     if section.reach != "global":
         raise RecipeError(
-            'model.decoder = "bahdanau" attends to the whole source', 'set model.reach = "global"'
+            'model.decoder = "bahdanau" attends to the whole source', "--set model.reach=global"
         )
     whole = section.encoder_width or section.width
     if section.memory == "dot" and whole != section.width:
         raise RecipeError(
             f'model.memory = "dot" needs an encoder as wide as the decoder: model.encoder_width = '
             f"{whole} is not model.width = {section.width}",
-            'try model.memory = "general"',
+            "--set model.memory=general",
         )

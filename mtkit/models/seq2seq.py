@@ -102,8 +102,8 @@ class Seq2Seq(nn.Module, ABC):
         that of a decoder which attends in several; 0 leaves the choice to the model.
         """
         raise ModelError(
-            f"a model of the kind {type(self).__name__} tells no alignment",
-            "translate without alignment, replace_unknown and coverage_penalty",
+            "a model of this kind tells no alignment",
+            "leave --search alignment=true, replace_unknown and coverage_penalty out",
         )
 
     def decode(self, inputs: Tensor, memory: Memory) -> Tensor:

@@ -1,7 +1,12 @@
 """How fast a recipe trains here: target tokens a second, fill, peak memory, time by phase.
 
     python tests/bench/train_speed.py RECIPE.toml [--updates 30] [--warm-up 6] [--set KEY=VALUE ...]
-        [--peer NAME 'COMMAND'] ... [--seconds 50]
+        [--compile] [--peer NAME 'COMMAND'] ... [--seconds 50]
+
+transformer.toml and lstm.toml beside this script are the recipes of the figures below, as in
+
+    python tests/bench/train_speed.py tests/bench/transformer.toml \
+        --peer eole 'eole train -config eole.yaml' --peer marian 'marian -c marian.yml'
 
 Counts target tokens that are not padding, as the training display does. Runs the trainer's own
 update; the table by phase comes from a second pass with a clock around each part. Machines with
@@ -125,6 +130,8 @@ def measure(arguments: argparse.Namespace) -> float:
     recipe = Recipe.load(arguments.recipe, arguments.changes)
     with TemporaryDirectory() as folder:
         trainer = make_trainer(recipe, Path(folder), arguments.device)
+        if arguments.compile:
+            trainer.objective = torch.compile(trainer.objective, dynamic=True)
         updates = trainer.feed.epoch(0, 0)
         for _ in range(arguments.warm_up):
             trainer.update(next(updates))
@@ -177,6 +184,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=30)
     parser.add_argument("--warm-up", type=int, default=6)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true", help="by torch.compile, as a trial")
     parser.add_argument("--set", action="append", default=[], dest="changes")
     parser.add_argument("--peer", action="append", nargs=2, default=[], dest="peers")
     parser.add_argument("--seconds", type=float, default=50)

@@ -93,10 +93,19 @@ def test_mistakes_are_sentences(call: Call, model: Path) -> None:
     for command in (["analyze", "gradients"], ["analyze", "length"], ["compare"]):
         missing = call(*command, "no/run")
         assert missing.code == 2
-        assert missing.err.startswith("error: no/run: there is no such model directory\nhint: ")
+        said = "error: no/run: there is no such model directory\nhint:  see: ls no\n"
+        assert missing.err == said
+        assert call(*command, "no/run", "--corpus", "phrasebook:de-en#size=2").err == said
     unnamed = call("analyze", "length", model)
     assert unnamed.code == 2
     assert "names no data.valid" in unnamed.err
+
+
+def test_folder_without_a_recipe_is_told_so(call: Call, tmp_path: Path, corpus: Path) -> None:
+    for command in (["analyze", "gradients"], ["compare", "--corpus", corpus]):
+        done = call(*command, tmp_path)
+        assert done.code == 2
+        assert done.err.startswith(f"error: {tmp_path}: recipe.toml is missing\nhint: ")
 
 
 def test_attention_of_a_tagged_model_sees_the_tag(model: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mtkit.cli import app as command_line
 from tests.cli.conftest import REPOSITORY, Call
 
 QUICK = "phrasebook-ko-en-quickstart"
@@ -43,7 +44,7 @@ FAST = "multi30k-en-de-fast"
             "unknown key training.warmup",
             "did you mean training.schedule.warmup?",
         ),
-        (["train", QUICK, "--set", "model.heads=7"], "does not divide", "try heads = 4"),
+        (["train", QUICK, "--set", "model.heads=7"], "does not divide", "--set model.heads=4"),
         (["train", "--corpus", "phrasebook:ko-xx"], "xx", ""),
         (
             ["train", FAST],
@@ -62,9 +63,10 @@ FAST = "multi30k-en-de-fast"
         ),
         (["translate", "nowhere"], "nowhere: there is no such model", "ls"),
         (["translate", "nowhere", "missing.txt"], "missing.txt: no such file", "stdin"),
-        (["evaluate", "nowhere"], "nowhere: there is no such model", "ls runs"),
-        (["show", "nowhere"], "nowhere: there is no such model", "ls runs"),
-        (["average", "nowhere", "-o", "x"], "holds 0 checkpoints", "run folder"),
+        (["evaluate", "nowhere"], "nowhere: there is no such model", "see: ls ."),
+        (["evaluate", "my runs/a"], "my runs/a: there is no such model", "see: ls 'my runs'"),
+        (["show", "nowhere"], "nowhere: there is no such model", "see: ls ."),
+        (["average", "my runs/a", "-o", "x"], "my runs/a: there is no such", "ls 'my runs'"),
         (["train", QUICK, "--plan", "--verify-resume"], "two questions", "one at a time"),
         (["recipe", "explain", "training.max_token"], "training.max_token", "training.max_tokens?"),
         (["recipe", "show", "quick"], "quick: no such recipe", "mtkit recipe list"),
@@ -166,6 +168,29 @@ def test_memory_that_ran_out_is_said(call: Call, model: Path) -> None:
     done = call("translate", model, "--max-length-ratio", 1e12, stdin_bytes=b"the cat\n")
     assert done.code == 1
     assert done.err.startswith("error: memory ran out\nhint:  try a smaller --batch")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "hint"),
+    [
+        (["train", "x.toml"], MemoryError(), "--set training.max_tokens=1024"),
+        (["--traceback", "evaluate", "run"], MemoryError(), "a smaller --beam, or fewer --workers"),
+        (["score", "run"], RuntimeError("CUDA out of memory"), "--device cpu"),
+        (["score", "run"], MemoryError(), "a machine with more memory"),
+        (["selftest", "run"], RuntimeError("CUDA out of memory"), "a machine with more memory"),
+    ],
+)
+def test_less_memory_is_asked_for_by_flags_that_the_command_has(
+    call: Call, monkeypatch: pytest.MonkeyPatch, arguments: list[str], error: Exception, hint: str
+) -> None:
+    def ran_out(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(command_line, "app", ran_out)
+    said = call(*arguments).err
+    assert "error: memory ran out\nhint: " in said
+    assert hint in said
+    assert "--batch" not in said
 
 
 def test_export_that_cannot_be_verified_is_not_begun(

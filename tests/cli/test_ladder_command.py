@@ -18,6 +18,16 @@ TINY = (
 )  # fmt: skip
 
 
+def test_corpus_too_small_for_the_ladder_is_told_with_its_flags(call: Call, tmp_path: Path) -> None:
+    small = tmp_path / "small.tsv"
+    small.write_text("der Hund\tthe dog\ndie Katze\tthe cat\n" * 20, encoding="utf-8")
+    done = call("ladder", "-o", tmp_path / "ladder", "--corpus", small, "--valid", small)
+    assert done.code == 2
+    assert "tokenizer.vocabulary = 4000 is more than" in done.err
+    assert "a larger one: --corpus NAME --valid NAME\n" in done.err
+    assert "--set" not in done.err
+
+
 @pytest.mark.slow
 def test_ladder_trains_judges_and_goes_on(call: Call, tmp_path: Path) -> None:
     folder = tmp_path / "ladder"

@@ -51,6 +51,17 @@ def test_foreign_folder_is_left_alone(call: Call, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name != ".stdin"] == ["thesis.txt"]
 
 
+def test_folder_in_use_is_told_with_the_argument_of_this_command(
+    call: Call, tmp_path: Path
+) -> None:
+    with RunFolder(tmp_path / "run").alone():
+        done = call("quickstart", tmp_path / "run", "--source", "de")
+    assert done.code == 2
+    assert "another process is training in this folder" in done.err
+    assert "mtkit quickstart OTHER_DIR --source de --target en\n" in done.err
+    assert "--output" not in done.err
+
+
 def test_other_languages_have_their_own_corpora(tmp_path: Path) -> None:
     recipe = quickstart._recipe(tmp_path / "new", "de", "en")
     assert mtkit.open_corpora(recipe.data.train).languages == ("de", "en")

@@ -70,8 +70,19 @@ def test_packed_json_lines_are_read_as_pairs(call: Call, tmp_path: Path) -> None
     assert str(UNK) in ids  # no brace was among the text
 
 
-@pytest.mark.parametrize(("flags", "text"), [(["--ids"], b"5 99999\n"), ([], b"nonsense\n")])
-def test_what_is_no_token_is_named(call: Call, model: Path, flags: list[str], text: bytes) -> None:
+@pytest.mark.parametrize(
+    ("flags", "text", "hint"),
+    [
+        (["--ids"], b"5 99999\n", "ids go from 0 to "),
+        (["--ids"], b"5 the\n", "pieces are read without --ids"),
+        ([], b"nonsense\n", "text becomes pieces by: mtkit tokenizer encode "),
+        ([], b"99999\n", "numbers are read with --ids"),
+    ],
+)
+def test_what_is_no_token_is_named(
+    call: Call, model: Path, flags: list[str], text: bytes, hint: str
+) -> None:
     done = call("tokenizer", "decode", model, *flags, stdin_bytes=text)
     assert done.code == 2
     assert "line 1:" in done.err
+    assert f"hint:  {hint}" in done.err

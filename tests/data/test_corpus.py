@@ -111,6 +111,30 @@ def test_bad_bytes_are_an_error_with_file_line_and_offset(tmp_path: Path, suffix
     assert "iconv" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("train.de", "iconv -f latin1 -t utf-8 train.de > train.utf8.de"),
+        (
+            "my text/pairs.tsv",
+            "iconv -f latin1 -t utf-8 'my text/pairs.tsv' > 'my text/pairs.utf8.tsv'",
+        ),
+        ("train.en.gz", "zcat train.en.gz | iconv -f latin1 -t utf-8 | gzip > train.utf8.en.gz"),
+    ],
+)
+def test_latin1_is_converted_to_a_file_of_the_same_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str
+) -> None:
+    """What is written for one side does not overwrite the other, and can be named as a corpus."""
+    monkeypatch.chdir(tmp_path)
+    Path("my text").mkdir()
+    content = b"caf\xe9\tcoffee\n"
+    Path(name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(DataError) as caught:
+        list(read_lines(Path(name)))
+    assert caught.value.hint == f"convert it if it is Latin-1: {command}"
+
+
 def test_utf16_and_hidden_gzip_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "wide").write_bytes("hello\n".encode("utf-16"))
     (tmp_path / "zipped").write_bytes(gzip.compress(b"hello\n"))
@@ -290,6 +314,27 @@ def test_one_of_two_files_gets_the_name_of_both_as_hint(
     assert caught.value.hint == "did you mean y.de.gz?"
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("x.tsv#2", "x.tsv#1,2"), ("x.jsonl#de", "x.jsonl#de,en")]
+)
+def test_columns_that_are_proposed_are_those_of_the_kind_of_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="after # stand two different columns") as caught:
+        open_corpus(name)
+    assert caught.value.hint == hint
+
+
+def test_model_that_is_named_as_a_corpus_is_to_be_compared(tmp_path: Path) -> None:
+    run = tmp_path / "my run"
+    run.mkdir()
+    (run / "recipe.toml").write_text("")
+    with pytest.raises(DataError, match="is a model or run folder, not a corpus") as caught:
+        open_corpus(str(run))
+    assert (caught.value.hint or "").endswith(f"mtkit compare MODEL '{run}'")
+
+
 def test_missing_folder_is_told_where_names_are_read_from(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -433,6 +478,7 @@ def test_jsonl_row_that_cannot_be_read_names_the_line(
     error = failure(str(path))
     assert told in error.message
     assert len(error.message) < 300
+    assert error.hint in (f"look at it: sed -n '2p' {path}", 'write {"de": "...", "en": "..."}')
 
 
 # Parquet

@@ -120,11 +120,12 @@ def test_damaged_store_is_an_error(tmp_path: Path, name: str, damage: str) -> No
 
 
 def test_store_of_another_format_is_an_error(tmp_path: Path) -> None:
-    folder = Store.write(tmp_path / "store", PAIRS, (65_536, 100)).folder
+    folder = Store.write(tmp_path / "my store", PAIRS, (65_536, 100)).folder
     meta = folder / "meta.json"
     meta.write_text(meta.read_text().replace('"format": 1', '"format": 99'))
-    with pytest.raises(DataError, match="format 99"):
+    with pytest.raises(DataError, match="format 99") as caught:
         Store.open(folder)
+    assert (caught.value.hint or "").endswith(f"rm -r '{folder}'")
 
 
 def test_store_can_be_moved(tmp_path: Path) -> None:

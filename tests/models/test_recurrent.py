@@ -387,7 +387,7 @@ def test_model_learns_under_bfloat16_autocast(cell: Cell, feeding: bool) -> None
 def test_an_odd_width_cannot_be_halved() -> None:
     with pytest.raises(RecipeError, match=r"model\.width = 5 is odd") as caught:
         model(width=5)
-    assert caught.value.hint == "try model.width = 6 or model.bidirectional = false"
+    assert caught.value.hint == "--set model.width=6, or --set model.bidirectional=false"
     assert model(width=5, bidirectional=False)(SOURCE, INPUTS).shape == (2, 4, 13)
 
 

@@ -88,7 +88,7 @@ def _pairs(
             raise DataError(
                 f"the phrasebook has no {size} pairs {source}-{target} of {shortest} to {longest} "
                 f"words in {split}: {len(seen)} were found",
-                f"ask for at most {len(seen)} pairs, or allow other lengths",
+                f"ask for at most {len(seen)} pairs: #size={len(seen)}, or allow other lengths",
             )
         tries += 1
         # Every other sentence is drawn for the length that most lacks them; they tend to fall short
