@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # `as` tells type checkers that the name is public here
     from mtkit.decoding.options import SearchOptions as SearchOptions
     from mtkit.decoding.report import line_report as line_report
     from mtkit.decoding.requests import Request as Request
-    from mtkit.decoding.requests import parse_request as parse_request
+    from mtkit.decoding.requests import parse_record as parse_record
     from mtkit.decoding.scoring import PairScore as PairScore
     from mtkit.decoding.scoring import score_pairs as score_pairs
     from mtkit.decoding.search import beam_search as beam_search
@@ -167,7 +167,7 @@ _HOME = {
     "nearest_key": "mtkit.recipe",
     "open_corpora": "mtkit.data.corpus",
     "open_corpus": "mtkit.data.corpus",
-    "parse_request": "mtkit.decoding.requests",
+    "parse_record": "mtkit.decoding.requests",
     "pharaoh": "mtkit.decoding.alignment",
     "plot_curves": "mtkit.training.picture",
     "plan_run": "mtkit.training.trial",

@@ -62,7 +62,8 @@ class Records(Rows):
 
         self._records[number] = {}
         try:
-            request, self._records[number] = mtkit.parse_request(line)
+            self._records[number] = mtkit.parse_record(line)
+            request = mtkit.Request.of(self._records[number])
             if request.constraints and not self._constrains:
                 raise DataError(
                     "constraints are met by beam search, not by samples or groups",

@@ -1,9 +1,9 @@
 """What a single line asks for, in words: as an object, or as a record of JSON Lines."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self, cast
 
 from mtkit.data.tokenizer import normalise
 from mtkit.decoding.demands import Demand
@@ -27,6 +27,27 @@ class Request:
     constraints: tuple[str, ...] = ()  # phrases, in any order
     forbidden: tuple[str, ...] = ()  # phrases
     n_best: int | None = None  # None: as the translator's options say
+
+    @classmethod
+    def of(cls, record: Mapping[str, object]) -> Self:
+        """What a record asks for. Raises DataError where a field of it is amiss."""
+        if "source" not in record:
+            raise DataError("the field source is missing", '{"source": "..."}')
+        for name in ("source", "prefix"):
+            if not isinstance(record.get(name, ""), str):
+                raise DataError(f"{name} is not text", f'{{"{name}": "..."}}')
+        lists = {}
+        for name in _LISTS:
+            phrases = record.get(name, [])
+            whole = isinstance(phrases, list) and all(isinstance(p, str) for p in phrases)
+            if not whole or not all(map(normalise, cast("list[str]", phrases))):
+                raise DataError(f"{name} is not a list of phrases", f'{{"{name}": ["..."]}}')
+            lists[name] = tuple(cast("list[str]", phrases))
+        n_best = record.get("n_best")
+        if n_best is not None and (type(n_best) is not int or not 1 <= n_best <= 1000):
+            raise DataError(f"n_best = {n_best!r} is no number from 1 to 1000", '{"n_best": 5}')
+        texts = (str(record["source"]), str(record.get("prefix", "")))
+        return cls(*texts, n_best=n_best, **lists)
 
     @property
     def demanding(self) -> bool:
@@ -56,8 +77,8 @@ class Request:
         return tuple(p for p in self.forbidden if normalise(p) and normalise(p) in text)
 
 
-def parse_request(line: str) -> tuple[Request, dict[str, object]]:
-    """A line of JSON as a request, and the whole record. Raises DataError."""
+def parse_record(line: str) -> dict[str, object]:
+    """The JSON object that a line is. Raises DataError."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -65,23 +86,7 @@ def parse_request(line: str) -> tuple[Request, dict[str, object]]:
         raise DataError(f"not JSON: {reason}", '{"source": "..."}') from None
     if not isinstance(record, dict):
         raise DataError("not a JSON object", '{"source": "..."}')
-    if "source" not in record:
-        raise DataError("the field source is missing", '{"source": "..."}')
-    for name in ("source", "prefix"):
-        if not isinstance(record.get(name, ""), str):
-            raise DataError(f"{name} is not text", f'{{"{name}": "..."}}')
-    lists = {}
-    for name in _LISTS:
-        phrases = record.get(name, [])
-        whole = isinstance(phrases, list) and all(isinstance(p, str) for p in phrases)
-        if not whole or not all(map(normalise, phrases)):
-            raise DataError(f"{name} is not a list of phrases", f'{{"{name}": ["..."]}}')
-        lists[name] = tuple(phrases)
-    n_best = record.get("n_best")
-    if n_best is not None and (type(n_best) is not int or not 1 <= n_best <= 1000):
-        raise DataError(f"n_best = {n_best!r} is no number from 1 to 1000", '{"n_best": 5}')
-    request = Request(record["source"], record.get("prefix", ""), n_best=n_best, **lists)
-    return request, record
+    return record
 
 
 def offending(tokens: Sequence[int], phrase: str, decode: "Decode") -> tuple[int, ...]:

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -35,22 +34,10 @@ from mtkit.training.loss import Objective
 from mtkit.training.moving_average import MovingAverage
 from mtkit.training.optimizer import Schedule, make_optimizer, moments
 from mtkit.training.sharding import local, whole
+from mtkit.training.sums import Sums
 
 REPORT_SECONDS = 1.0
 SAVE_SECONDS = 600.0
-
-
-@dataclass
-class Sums:
-    """What was seen since the last report; on the device, so that no update waits for it."""
-
-    loss: Tensor  # of the updates that were made, as are the next two
-    norm: Tensor
-    counted: Tensor  # target tokens
-    made: Tensor  # updates that were not skipped
-    tokens: int = 0
-    updates: int = 0
-    since: float = 0.0
 
 
 class Trainer:
@@ -150,7 +137,7 @@ class Trainer:
         """Let all that moves stand where the progress says."""
         self.schedule.cuts, self.schedule.waited = self.progress.cuts, self.progress.waited
         self.guard.begin()  # nothing is saved after an update that was skipped
-        self.sums = self._nothing_seen()
+        self.sums = Sums.none(self.world.device)
 
     def rehearse(self) -> None:
         """The batch that takes most memory, forward and backward, so that what is too long for
@@ -174,7 +161,7 @@ class Trainer:
         That is the one of the last validation: other checkpoints are made when the clock says.
         """
         lost, lowered = self.progress.position.update, self.progress.lowered + 1
-        skipped = self.progress.skipped + self.sums.updates - int(self.sums.made)
+        skipped = self.progress.skipped + self.sums.skipped
         if lowered > MOST_CUTS:
             raise TrainingError(
                 f"the loss is no longer a number at update {lost}, at any rate that was tried",
@@ -230,14 +217,9 @@ class Trainer:
         good = self.guard.step(norm)
         self.safe = False
         self.optimizer.zero_grad(set_to_none=True)
-        self.sums.loss += torch.where(good, loss, 0.0)
-        self.sums.norm += torch.where(good, norm, 0.0)
-        self.sums.counted += mine * good
-        self.sums.made += good
+        self.sums.add(loss, norm, mine, good)
         if self.moving_average is not None:
             self.moving_average.follow(position.update + 1)
-        self.sums.tokens += mine
-        self.sums.updates += 1
         self.progress.position = position.after_update(self.feed.updates_in(position.epoch))
         self.progress.validated = False
         if self.world.device.type == "cpu":  # on a GPU at the next report: nothing waits for it
@@ -357,22 +339,18 @@ class Trainer:
         if self.sums.updates == 0:
             return
         self.guard.check()
-        sums, self.sums = self.sums, self._nothing_seen()
-        numbers = torch.stack(
-            [sums.loss, sums.norm, sums.counted, sums.loss.new_tensor(sums.tokens)]
-        )
-        loss, norm, counted, tokens = self.world.sum(numbers).tolist()
-        made, update = int(sums.made), self.progress.position.update
-        if made < sums.updates:
-            self.progress.skipped += sums.updates - made
+        sums, self.sums = self.sums, Sums.none(self.world.device)
+        loss, norm, counted, tokens = sums.over(self.world)
+        skipped, update = sums.skipped, self.progress.position.update
+        if skipped:
+            self.progress.skipped += skipped
             self.emit(
                 Warned(
-                    f"{sums.updates - made} of {sums.updates} updates to update {update:,} were "
-                    "skipped, their loss or gradient is no number; in all "
-                    f"{self.progress.skipped:,}"
+                    f"{skipped} of {sums.updates} updates to update {update:,} were skipped, their "
+                    f"loss or gradient is no number; in all {self.progress.skipped:,}"
                 )
             )
-        if not made:
+        if skipped == sums.updates:
             return
         seconds = self.seconds
         share = self.share_passed()
@@ -383,7 +361,7 @@ class Trainer:
                 loss=loss / counted,
                 tokens_per_second=tokens / max(time.monotonic() - sums.since, 1e-9),
                 rate=float(self.optimizer.param_groups[0]["lr"]),
-                gradient_norm=norm / made / self.world.size,
+                gradient_norm=norm / (sums.updates - skipped) / self.world.size,
                 seconds=seconds,
                 remaining=seconds * (1 - share) / share if share else None,
             )
@@ -419,7 +397,7 @@ class Trainer:
         self.progress.validated = True
         if self.safe:
             self._note_verdict()
-        self.sums = self._nothing_seen()
+        self.sums = Sums.none(self.world.device)
 
     def _note_verdict(self) -> None:
         """Let the checkpoint of this state say that, and how, it was judged."""
@@ -524,10 +502,6 @@ class Trainer:
         if self.world.leads:
             for name, weight in weights_of(self.complete).items():
                 weight.copy_(weights[name])
-
-    def _nothing_seen(self) -> Sums:
-        loss, norm, counted, made = torch.zeros(4, device=self.world.device)
-        return Sums(loss, norm, counted, made, since=time.monotonic())
 
 
 def merit(metric: str, scores: Mapping[str, float]) -> tuple[float, float]:

@@ -34,6 +34,7 @@ from mtkit.training.distributed import World
 from mtkit.training.feed import Feed
 from mtkit.training.host import machine
 from mtkit.training.optimizer import Schedule
+from mtkit.training.sums import Sums
 from mtkit.training.trainer import Trainer
 
 # Dense bfloat16, without sparsity, as the makers state it.
@@ -108,7 +109,7 @@ def ours(
     trainer = Trainer(model, feed, recipe.training, recipe.validation, world, checkpoints)
     trainer.schedule = Schedule(recipe.training.schedule, recipe.training.optimizer.rate, 1)
     trainer.started = time.monotonic()
-    trainer.sums = trainer._nothing_seen()
+    trainer.sums = Sums.none(trainer.world.device)
     return lambda batch: trainer.update([batch])
 
 

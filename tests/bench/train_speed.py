@@ -66,6 +66,7 @@ from mtkit.training.feed import Feed, fetcher, planned_lengths
 from mtkit.training.host import machine
 from mtkit.training.loss import Aims, linear_loss
 from mtkit.training.optimizer import Schedule
+from mtkit.training.sums import Sums
 from mtkit.training.trainer import Trainer
 
 
@@ -90,7 +91,7 @@ def make_trainer(recipe: Recipe, folder: Path, device: str) -> Trainer:
     )
     trainer.schedule = Schedule(recipe.training.schedule, recipe.training.optimizer.rate, 1)
     trainer.started = time.monotonic()
-    trainer.sums = trainer._nothing_seen()
+    trainer.sums = Sums.none(trainer.world.device)
     return trainer
 
 

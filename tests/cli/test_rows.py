@@ -23,6 +23,14 @@ def test_record_that_the_search_cannot_meet_gets_an_error_in_its_place() -> None
     assert rows.refused(4) is False
 
 
+def test_record_with_a_field_amiss_comes_out_again_with_its_error() -> None:
+    rows = Records()
+    assert rows.asked(3, '{"source": "a", "n_best": 0, "id": 7}') == ""
+    said = json.loads(rows(3, NOTHING))
+    assert (said["id"], said["n_best"]) == (7, 0)
+    assert said["error"] == "n_best = 0 is no number from 1 to 1000"
+
+
 def test_line_that_is_no_record_has_nothing_to_come_out_again() -> None:
     rows = Records()
     assert rows.asked(3, "nothing") == ""

@@ -12,7 +12,7 @@ from mtkit.data.tokenizer import Tokenizer, normalise
 from mtkit.decoding.alignment import links, looked_at, pharaoh, without_unknown, words
 from mtkit.decoding.mbr import by_utility, expected_utilities
 from mtkit.decoding.options import SearchOptions
-from mtkit.decoding.requests import Request, parse_request
+from mtkit.decoding.requests import Request, parse_record
 from mtkit.decoding.scoring import score_pairs
 from mtkit.decoding.translator import Translator
 from mtkit.errors import DataError, ModelError, MTKitError, UsageError
@@ -247,7 +247,7 @@ def test_unknown_pieces_become_the_words_they_look_at() -> None:
 )
 def test_records_that_mean_nothing_are_refused(line: str, words: str) -> None:
     with pytest.raises(DataError) as caught:
-        parse_request(line)
+        Request.of(parse_record(line))
     assert words in caught.value.message
 
 
