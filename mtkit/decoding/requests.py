@@ -46,8 +46,8 @@ class Request:
         n_best = record.get("n_best")
         if n_best is not None and (type(n_best) is not int or not 1 <= n_best <= 1000):
             raise DataError(f"n_best = {n_best!r} is no number from 1 to 1000", '{"n_best": 5}')
-        texts = (str(record["source"]), str(record.get("prefix", "")))
-        return cls(*texts, n_best=n_best, **lists)
+        source, prefix = str(record["source"]), str(record.get("prefix", ""))
+        return cls(source, prefix, lists["constraints"], lists["forbidden"], n_best)
 
     @property
     def demanding(self) -> bool:
