@@ -37,6 +37,10 @@ An LSTM on the same corpus and pieces (bidirectional, 2 + 2 layers of width 512,
 general attention, dropout 0.2, 4,096 tokens a batch, bfloat16, 2 threads, 12 updates): 3,555 target
 tokens/s with input feeding and 3,691 without.
 
+A share of 0.968 of a batch's tokens is no padding: sequences packed end to end could gain no more.
+`torch.compile` of the layers (--compile; 12 updates left out, dropout 0, since it cannot follow the
+masks of bits) ran at 3,878, the same without it at 5,942 and 6,107.
+
 Before the logits were made and left piece by piece, and with a float32 residual stream, bfloat16
 ran at 4,194 (2.4 GB of memory; now 1.6 GB).
 """
@@ -132,7 +136,8 @@ def measure(arguments: argparse.Namespace) -> float:
     with TemporaryDirectory() as folder:
         trainer = make_trainer(recipe, Path(folder), arguments.device)
         if arguments.compile:
-            trainer.objective = torch.compile(trainer.objective, dynamic=True)
+            for part in trainer.model.parts():
+                part.compile(dynamic=True)
         updates = trainer.feed.epoch(0, 0)
         for _ in range(arguments.warm_up):
             trainer.update(next(updates))
@@ -185,7 +190,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=30)
     parser.add_argument("--warm-up", type=int, default=6)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--compile", action="store_true", help="by torch.compile, as a trial")
+    parser.add_argument("--compile", action="store_true", help="layers by torch.compile")
     parser.add_argument("--set", action="append", default=[], dest="changes")
     parser.add_argument("--peer", action="append", nargs=2, default=[], dest="peers")
     parser.add_argument("--seconds", type=float, default=50)
