@@ -88,7 +88,8 @@ class Notes:
             )
         if not self.quiet and not self._typed:
             took = max(time.monotonic() - self.began, 1e-9)
-            self._say(f"{self.lines:,} lines in {took:.1f} s, {self.lines / took:,.1f} a second")
+            lines = "line" if self.lines == 1 else "lines"
+            self._say(f"{self.lines:,} {lines} in {took:.1f} s, {self.lines / took:,.1f} a second")
 
     @property
     def _typed(self) -> bool:

@@ -13,6 +13,8 @@ from mtkit.cli.options import Device, Json, Model, Others
 from mtkit.cli.output import Sink, examples, json_line, keep_inputs, say
 from mtkit.cli.rows import numbered
 
+_PAIRS = "name pairs, such as 'test.{de,en}', or a .tsv with a source and a target in each row"
+
 
 def add_to(app: typer.Typer) -> None:
     app.command(
@@ -60,11 +62,11 @@ def score(
                 sink.write("\n" * (number - written - 1) + f"{found.log_probability:.4f}\n")
             written = number
         if not corpus.report.read:
-            raise DataError(f"{corpus.name} holds no pair: there is nothing to score")
+            raise DataError(f"{corpus.name} holds no pair: there is nothing to score", _PAIRS)
         for sentence in corpus.report.sentences():
             say(sentence)
         if not written:
-            raise DataError(f"{corpus.name} holds no whole pair: there is nothing to score")
+            raise DataError(f"{corpus.name} holds no whole pair: there is nothing to score", _PAIRS)
         if not as_json:
             sink.write("\n" * (corpus.report.read - written))
         sink.finish()

@@ -28,7 +28,7 @@ def test_terminal_that_is_neither_read_nor_written_hides_nothing(
     """As in `mtkit translate runs/mine in.de -o out.en`, typed by a person."""
     said = told(Notes(12, 2.0), capsys)
     assert "\r1 lines, " in said
-    assert "\n1 lines in " in said
+    assert "\n1 line in " in said
 
 
 @pytest.mark.usefixtures("terminals")

@@ -284,6 +284,16 @@ def test_score_of_a_row_stands_in_its_line(call: Call, model: Path, tmp_path: Pa
     assert [json.loads(line)["pair"] for line in listed.out.splitlines()] == [2, 4]
 
 
+@pytest.mark.parametrize(("text", "what"), [("", "no pair"), ("\tthe sun\n", "no whole pair")])
+def test_corpus_without_a_pair_to_score_is_an_error_with_a_way_out(
+    call: Call, model: Path, tmp_path: Path, text: str, what: str
+) -> None:
+    (tmp_path / "pairs.tsv").write_text(text, encoding="utf-8")
+    done = call("score", model, tmp_path / "pairs.tsv")
+    assert (done.code, done.out) == (2, "")
+    assert f"holds {what}: there is nothing to score\nhint:  name pairs" in done.err
+
+
 def test_score_of_a_translation_is_that_of_the_search(
     call: Call, model: Path, tmp_path: Path
 ) -> None:
