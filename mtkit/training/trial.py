@@ -248,7 +248,8 @@ def _disk(trainer: Trainer) -> int:
 
 
 def _tensors(batch: Batch) -> list[Tensor]:
-    return [batch.source, batch.inputs, batch.rows, batch.labels]
+    lesson = [batch.lesson.words, batch.lesson.shares] if batch.lesson else []
+    return [batch.source, batch.inputs, batch.rows, batch.labels, *lesson]
 
 
 def _hash(tensors: Sequence[Tensor]) -> str:
