@@ -301,14 +301,6 @@ class TrainingSection(Section):
         description="alpha of R-Drop (Liang et al. 2021; they take 5): two passes a batch, with "
         "dropout of their own, are to agree; twice the time and memory; 0: off",
     )
-    teachers: tuple[str, ...] = Field(
-        (),
-        description="model directories whose mean distribution is learnt too, at every target "
-        "token (Kim and Rush 2016, word-level distillation); the vocabulary is theirs",
-    )
-    teaching: float = Field(
-        0.5, ge=0, le=1, description="share of the label's mass that teachers, if any, give away"
-    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="bfloat16 autocast where the hardware has it"
     )

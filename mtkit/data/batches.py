@@ -15,18 +15,6 @@ Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What teachers expect in the place of N labels: their K likeliest words and these' shares."""
-
-    words: Tensor  # [N, K] ids, different ones in each row
-    shares: Tensor  # [N, K] float32, summing to 1
-
-    def of(self, choice: Tensor | slice) -> "Lesson":
-        """The same for some of the labels, chosen by their numbers or by a mask."""
-        return Lesson(self.words[choice], self.shares[choice])
-
-
-@dataclass(frozen=True)
 class Batch:
     """Pairs side by side, ready for teacher forcing (B, S, T, N as in models/seq2seq.py)."""
 
@@ -34,7 +22,6 @@ class Batch:
     inputs: Tensor  # [B, T] ids, BOS first
     rows: Tensor  # [N] positions of the flattened [B * T] that hold a label
     labels: Tensor  # [N] the id to predict there, EOS included
-    lesson: Lesson | None = None  # of the labels, where teachers give one
 
     @property
     def tokens(self) -> int:
@@ -50,20 +37,12 @@ class Batch:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        lesson = self.lesson and Lesson(move(self.lesson.words), move(self.lesson.shares))
-        return Batch(
-            move(self.source), move(self.inputs), move(self.rows), move(self.labels), lesson
-        )
-
-    def choose(self, choice: Tensor | slice) -> "Batch":
-        """The same sentences with some of the labels, chosen by their numbers or by a mask."""
-        lesson = self.lesson and self.lesson.of(choice)
-        return replace(self, rows=self.rows[choice], labels=self.labels[choice], lesson=lesson)
+        return Batch(move(self.source), move(self.inputs), move(self.rows), move(self.labels))
 
 
 def nothing_of(batch: Batch) -> Batch:
     """A batch with the same sentences and nothing to predict: its gradient is zero."""
-    return batch.choose(slice(0))
+    return replace(batch, rows=batch.rows[:0], labels=batch.labels[:0])
 
 
 def plan(

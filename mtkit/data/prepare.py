@@ -23,7 +23,7 @@ from mtkit.data.tokenizer import Tokenizer
 from mtkit.errors import NO_ROOM, DataError, MTKitError, RecipeError
 from mtkit.recipe import DataSection, Recipe
 
-__all__ = ["Prepared", "build_once", "prepare"]
+__all__ = ["Prepared", "prepare"]
 
 # Part of the key; to be raised whenever the same recipe would be prepared differently, or in other
 # parts: an unfinished preparation is gone on with.
@@ -96,7 +96,7 @@ def prepare(
         shutil.rmtree(binariser.spooled)
         _describe(work, key, made, binariser)
 
-    build_once(folder, fill, lambda: _open(folder, key, languages) is not None, tell)
+    _build(folder, fill, lambda: _open(folder, key, languages) is not None, tell)
     kept = _open(folder, key, languages)
     if kept is None:
         raise DataError(
@@ -192,7 +192,7 @@ def _open(folder: Path, key: str, languages: tuple[str, str]) -> Prepared | None
     )
 
 
-def build_once(
+def _build(
     folder: Path, fill: Callable[[Path], None], whole: Callable[[], bool], tell: Listen
 ) -> None:
     """Fill a folder aside and rename it; one process does while others that want it wait.

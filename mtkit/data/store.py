@@ -65,9 +65,8 @@ class TextWriter:
         """Goes on behind the first `keep` texts that lie there already."""
         self._end = int(read_texts(path).places[keep]) if keep else 0
         sizes = {".text": self._end, ".places": 8 * (keep + 1) if keep else 0}
-        self._text, self._places = [
-            opened(path.with_name(path.name + name), size) for name, size in sizes.items()
-        ]
+        opened = [_opened(path.with_name(path.name + name), size) for name, size in sizes.items()]
+        self._text, self._places = opened
         if not keep:
             self._places.write(np.zeros(1, np.int64).tobytes())
 
@@ -111,7 +110,7 @@ def whole_texts(path: Path) -> int:
     return int(np.searchsorted(places, sizes[0], side="right")) - 1
 
 
-def opened(path: Path, size: int) -> BinaryIO:
+def _opened(path: Path, size: int) -> BinaryIO:
     """A file to write behind its first `size` bytes."""
     path.touch()
     file = path.open("r+b")
@@ -133,14 +132,6 @@ class Side:
 
     def __getitem__(self, index: int) -> NDArray[np.uint16] | NDArray[np.int32]:
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
-
-    def places(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where the tokens of these sequences lie in `ids`, one sequence behind the other."""
-        starts, ends = self.offsets[indices], self.offsets[indices + 1]
-        lengths = ends - starts
-        before = np.cumsum(lengths) - lengths  # tokens of the sequences before
-        places: NDArray[np.int64] = np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
-        return places
 
     @property
     def tokens(self) -> int:

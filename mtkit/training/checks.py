@@ -23,12 +23,6 @@ def check_recipe(recipe: Recipe) -> None:
             f"{tokenizer.kind} segments a text in one way only",
             "--set tokenizer.sampling=0",
         )
-    if limits.teachers and tokenizer.sampling:
-        raise RecipeError(
-            f"tokenizer.sampling = {tokenizer.sampling:g}, but what training.teachers expect is of "
-            "one segmentation of each text",
-            "--set tokenizer.sampling=0",
-        )
     Mixture.of((1,) * len(data.train), data.weights)
 
 
@@ -83,8 +77,8 @@ def check_begun(trainer: Trainer, data: Prepared, folder: Path) -> None:
     progress, world = trainer.progress, trainer.world
     if progress.data not in ("", data.key, data.fingerprint):  # the key: runs of before
         raise DataError(
-            f"{folder}: the corpora or the teachers have changed since this run was begun, or the "
-            "version of mtkit or sentencepiece that prepares them has",
+            f"{folder}: the corpora have changed since this run was begun, or the version "
+            "of mtkit or sentencepiece that prepares them has",
             "bring back what they were, or begin anew with another --output",
         )
     progress.data = data.fingerprint

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,6 @@ from mtkit.data.tokenizer import Tokenizer
 from mtkit.recipe import TrainingSection
 from mtkit.symbols import EOS
 from mtkit.training.distributed import World
-from mtkit.training.teachers import Lessons
 
 # How a batch is made from the indices of its pairs and a seed (which only sampling uses).
 Fetch = Callable[[Indices, int], Batch]
@@ -152,17 +150,9 @@ def planned_lengths(data: Prepared, sampling: float) -> NDArray[np.int32]:
     return longer
 
 
-def fetcher(data: Prepared, sampling: float, lessons: Lessons | None = None) -> Fetch:
-    """How batches are made: from the stored ids, or, with sampling, segmented anew every time.
-
-    What teachers expect goes with the stored ids.
-    """
+def fetcher(data: Prepared, sampling: float) -> Fetch:
+    """How batches are made: from the stored ids, or, with sampling, segmented anew every time."""
     source, target = data.train.source, data.train.target
-    if lessons is not None:
-        assert not sampling, "a lesson is of the stored ids"
-        return lambda indices, seed: replace(
-            collate(source, target, indices), lesson=lessons.of(target, indices)
-        )
     if not sampling:
         return lambda indices, seed: collate(source, target, indices)
 

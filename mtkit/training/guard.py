@@ -1,7 +1,6 @@
 """What keeps a run from losing its model: updates that are no numbers, batches that do not fit."""
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -92,15 +91,14 @@ def halves(batch: Batch) -> list[Batch]:
     if count == 1:
         return [batch]
     half = count // 2
-    above = batch.rows < half * width
-    upper, lower = batch.choose(above), batch.choose(~above)
+    first = batch.rows < half * width
     return [
-        replace(upper, source=batch.source[:half], inputs=batch.inputs[:half]),
-        replace(
-            lower,
-            source=batch.source[half:],
-            inputs=batch.inputs[half:],
-            rows=lower.rows - half * width,
+        Batch(batch.source[:half], batch.inputs[:half], batch.rows[first], batch.labels[first]),
+        Batch(
+            batch.source[half:],
+            batch.inputs[half:],
+            batch.rows[~first] - half * width,
+            batch.labels[~first],
         ),
     ]
 

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -88,10 +88,3 @@ def machine() -> str:
             name = line.partition(":")[2].strip()
             break
     return f"{name}, {torch.get_num_threads()} threads"
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Products are made in this precision within."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mtkit.data.batches import Batch, Lesson
+from mtkit.data.batches import Batch
 from mtkit.models.seq2seq import Seq2Seq
 
 # Logits that are worked on at a time. On a CPU they stay in its cache, where the passes over them
@@ -22,18 +22,12 @@ class Objective(nn.Module):
     layer meets its gradient.
     """
 
-    def __init__(
-        self, model: Seq2Seq, smoothing: float, r_drop: float = 0.0, teaching: float = 0.0
-    ) -> None:
-        """`r_drop` is alpha of Liang et al. 2021: two passes over each batch are to agree.
-
-        `teaching` is the share of a label's mass that goes to what teachers expect instead.
-        """
+    def __init__(self, model: Seq2Seq, smoothing: float, r_drop: float = 0.0) -> None:
+        """`r_drop` is alpha of Liang et al. 2021: two passes over each batch are to agree."""
         super().__init__()
         self.model = model
         self.smoothing = smoothing
         self.r_drop = r_drop
-        self.teaching = teaching
         self.scratch = Scratch()
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -43,7 +37,7 @@ class Objective(nn.Module):
         memory = self.model.encode(batch.source)
         features = self.model.features(batch.inputs, memory)  # [B, T, D]
         features = features.flatten(0, 1).index_select(0, batch.rows)  # [N, D]
-        aims = Aims(batch.labels, self.smoothing, self.r_drop, batch.lesson, self.teaching)
+        aims = Aims(batch.labels, self.smoothing, self.r_drop)
         return linear_loss(features, self.model.output_layer(), aims, self.scratch)
 
 
@@ -54,16 +48,12 @@ class Aims:
     A share `smoothing` of the target's mass is spread evenly over all V words (Szegedy et al. 2016;
     Vaswani et al. 2017, 5.4). With `r_drop`, rows 2n and 2n + 1 are two passes over one position:
     of their losses the mean counts, and alpha / 4 (KL(p|q) + KL(q|p)) is added, half of the
-    paper's loss (Liang et al. 2021, eq. 4), so that it is of one pass' size. With a lesson, a share
-    `teaching` of what smoothing leaves to the target goes to the words that teachers expect (Kim
-    and Rush 2016, 3.1).
+    paper's loss (Liang et al. 2021, eq. 4), so that it is of one pass' size.
     """
 
     labels: Tensor  # [N]
     smoothing: float = 0.0
     r_drop: float = 0.0
-    lesson: Lesson | None = None
-    teaching: float = 0.0
 
     @property
     def weight(self) -> float:
@@ -120,7 +110,7 @@ class _LinearLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[no-untyped-def]  # noqa: C901, PLR0913, PLR0915  one pass, told in order
+    def forward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0915  one pass, told in order
         context,
         features: Tensor,
         matrix: Tensor,
@@ -129,8 +119,7 @@ class _LinearLoss(torch.autograd.Function):
         precision: torch.dtype,
         scratch: Scratch,
     ) -> tuple[Tensor, Tensor]:
-        labels, weight, lesson = aims.labels, aims.weight, aims.lesson
-        taught = aims.teaching if lesson is not None else 0.0
+        labels, weight = aims.labels, aims.weight
         exact = torch.promote_types(precision, torch.float32)
         wide, narrow = features.to(precision), matrix.to(precision)
         needed = any(context.needs_input_grad[:3])
@@ -138,7 +127,6 @@ class _LinearLoss(torch.autograd.Function):
         to_matrix = torch.zeros_like(matrix, dtype=exact)
         to_bias = torch.zeros_like(bias, dtype=exact) if bias is not None else None
         plain = features.new_zeros((), dtype=exact)
-        surplus = features.new_zeros((), dtype=exact)  # of a lesson's loss over that of the labels
         normalisers = features.new_zeros((), dtype=exact)
         disagreement = features.new_zeros((), dtype=exact)
         size = matrix.size(0)
@@ -160,9 +148,6 @@ class _LinearLoss(torch.autograd.Function):
                 if rounded:
                     values.copy_(logits)
                 of_label = values.gather(1, here)
-                if lesson is not None:
-                    words, shares = lesson.words[rows], lesson.shares[rows].to(exact)  # [n, K]
-                    surplus += taught * (of_label.sum() - (values.gather(1, words) * shares).sum())
                 apart = values[::2] - values[1::2] if aims.r_drop else None
                 log_sum = normalise(values)
                 normalisers += log_sum.sum()
@@ -171,11 +156,8 @@ class _LinearLoss(torch.autograd.Function):
                     apart -= log_sum[::2] - log_sum[1::2]  # the log of p / q [n / 2, V]
                     disagreement += agree(values, apart, aims.r_drop / 4)
                 if needed:
-                    missing = weight * (aims.smoothing - 1)
-                    on_label = torch.full_like(of_label, missing * (1 - taught))
+                    on_label = torch.full_like(of_label, weight * (aims.smoothing - 1))
                     values.scatter_add_(1, here, on_label)
-                    if lesson is not None:
-                        values.scatter_add_(1, words, shares * (missing * taught))
                     if rounded:
                         logits.copy_(values)
                     torch.mm(logits, narrow, out=to_features[rows])
@@ -183,7 +165,7 @@ class _LinearLoss(torch.autograd.Function):
                     to_matrix += addend.copy_(share) if rounded else share
                     if to_bias is not None:
                         to_bias += logits.sum(0)
-            loss = weight * (plain + (1 - aims.smoothing) * surplus) + disagreement
+            loss = weight * plain + disagreement
             if aims.smoothing:
                 even = weight * aims.smoothing / size  # what every word gets
                 of_words, of_rows = narrow.sum(0, dtype=exact), wide.sum(0, dtype=exact)
@@ -251,5 +233,4 @@ def twice(batch: Batch) -> Batch:
         batch.inputs.repeat(2, 1),
         torch.stack([batch.rows, batch.rows + positions], 1).flatten(),
         batch.labels.repeat_interleave(2),
-        batch.lesson and batch.lesson.of(torch.arange(batch.tokens).repeat_interleave(2)),
     )

@@ -52,13 +52,12 @@ from mtkit.training.events import (
 )
 from mtkit.training.feed import Feed, fetcher, planned_lengths
 from mtkit.training.folder import RunFolder
-from mtkit.training.host import choose_precision, machine, stopping_at_signals
+from mtkit.training.host import machine, stopping_at_signals
 from mtkit.training.judge import Judge
 from mtkit.training.log import Log
 from mtkit.training.optimizer import schedule_of
 from mtkit.training.sharding import check_shardable, fill
 from mtkit.training.start import Parent
-from mtkit.training.teachers import Lessons, Teachers
 from mtkit.training.trainer import Trainer, merit
 from mtkit.training.vectors import start_from_vectors
 
@@ -111,7 +110,6 @@ class Run:
 
     def __post_init__(self) -> None:
         self._parent = self._start()
-        self._teachers = self._call_teachers()
 
     def go(self, model: Seq2Seq | None) -> Path:
         folder = RunFolder(self.folder)
@@ -191,29 +189,19 @@ class Run:
         self.recipe = parent.adopt(self.recipe)
         return parent
 
-    def _call_teachers(self) -> Teachers | None:
-        """The models that teach; from here on their tokenizers are the recipe's."""
-        if not self.recipe.training.teachers:
-            return None
-        paths = tuple(map(Path, self.recipe.training.teachers))
-        teachers = Teachers.load(paths, self.world.device)
-        self.recipe = teachers.adopt(self.recipe, self._parent.tokenizers if self._parent else None)
-        return teachers
-
     def _prepare(self) -> Prepared:
         """Tokenizers and stores; the leader makes them, the others find them in the cache."""
-        origin = self._parent or self._teachers
-        given = origin.tokenizers if origin else None
-        if self.world.leads:
-            prepare(self.recipe, listen=self._listen, tokenizers=given)
-        self.world.wait()
-        data = prepare(self.recipe, tokenizers=given)
-        if self._teachers:
-            data = self._teachers.mark(data)
-        return data
 
-    def _listen(self, stage: str, fraction: float | None, rate: float) -> None:
-        self._emit(Preparing(stage, fraction, rate))
+        def listen(stage: str, fraction: float | None, rate: float) -> None:
+            self._emit(Preparing(stage, fraction, rate))
+
+        given = self._parent.tokenizers if self._parent else None
+        if self.world.leads:
+            data = prepare(self.recipe, listen=listen, tokenizers=given)
+            self.world.wait()
+            return data
+        self.world.wait()
+        return prepare(self.recipe, tokenizers=given)
 
     def _name_languages(self, data: Prepared) -> None:
         """Enter the languages that the corpora name into the recipe, which goes with the model."""
@@ -229,8 +217,6 @@ class Run:
             check_vocabularies(self.recipe, data)
             sizes = data.source_tokenizer.size, data.target_tokenizer.size
             model = build(self.recipe.model, *sizes)
-        if self._teachers is not None:
-            self._emit(Noted(self._teachers.words))
         if self._parent is not None:
             load_weights(model, self._parent.weights)
             self._emit(Noted(self._parent.words))
@@ -243,7 +229,7 @@ class Run:
         recipe = self.recipe
         if recipe.training.shard:
             check_shardable(model)
-        fetch = fetcher(data, recipe.tokenizer.sampling, self._lessons(data, model))
+        fetch = fetcher(data, recipe.tokenizer.sampling)
         lengths = planned_lengths(data, recipe.tokenizer.sampling)
         mixture = Mixture.of(data.corpora, recipe.data.weights)
         feed = Feed(lengths, fetch, recipe.training, self.world, mixture)
@@ -304,17 +290,6 @@ class Run:
             trainer.progress, trainer.safe = progress, True
             return progress.position.update
         return None
-
-    def _lessons(self, data: Prepared, model: Seq2Seq) -> Lessons | None:
-        """What the teachers expect; the leader asks them, the others find it in the cache."""
-        teachers, self._teachers = self._teachers, None  # they are not wanted in memory any longer
-        if teachers is None:
-            return None
-        precision = choose_precision(self.recipe.training.precision, self.world.device, model)
-        if self.world.leads:
-            teachers.teach(data, precision, self._listen)
-        self.world.wait()
-        return teachers.teach(data, precision)
 
     def _started(self, trainer: Trainer, data: Prepared, resumed: int | None) -> Started:
         limits = self.recipe.training
@@ -379,7 +354,6 @@ class Run:
         return {
             "title": self.recipe.title,
             **({"started_from": start} if (start := self.recipe.training.start) else {}),
-            **({"taught_by": list(names)} if (names := self.recipe.training.teachers) else {}),
             "data": data.fingerprint,
             "train": list(self.recipe.data.train),
             "pairs": len(data.train.lengths),

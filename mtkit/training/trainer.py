@@ -28,7 +28,7 @@ from mtkit.training.guard import (
     halves,
     out_of_memory,
 )
-from mtkit.training.host import autocast, choose_precision
+from mtkit.training.host import choose_precision
 from mtkit.training.judge import Judgement
 from mtkit.training.loss import Objective
 from mtkit.training.moving_average import MovingAverage
@@ -66,7 +66,7 @@ class Trainer:
         # What is judged and kept: the model, or, where its weights are spread, a copy with all.
         self.complete = copy.deepcopy(model) if self.sharded and world.leads else model
         self.objective = world.wrap(
-            Objective(model, training.label_smoothing, training.r_drop, training.teaching),
+            Objective(model, training.label_smoothing, training.r_drop),
             model.parts() if self.sharded else None,
         )
         self.optimizer = make_optimizer(training.optimizer, model)
@@ -280,7 +280,9 @@ class Trainer:
             group["lr"] = rate * 0.5**self.progress.lowered
 
     def autocast(self) -> AbstractContextManager[object]:
-        return autocast(self.precision, self.world.device)
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.world.device.type, torch.bfloat16)
 
     # -- where training stands --------------------------------------------------------------
 

@@ -248,8 +248,7 @@ def _disk(trainer: Trainer) -> int:
 
 
 def _tensors(batch: Batch) -> list[Tensor]:
-    lesson = [batch.lesson.words, batch.lesson.shares] if batch.lesson else []
-    return [batch.source, batch.inputs, batch.rows, batch.labels, *lesson]
+    return [batch.source, batch.inputs, batch.rows, batch.labels]
 
 
 def _hash(tensors: Sequence[Tensor]) -> str:

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtkit.data.batches import Lesson
 from mtkit.training import loss as module
 from mtkit.training.loss import Aims, linear_loss
 
@@ -50,51 +49,6 @@ def test_linear_loss_equals_torch_cross_entropy(
     assert not plain.requires_grad
     for leaf, other in zip(leaves, others, strict=True):
         assert_same(leaf.grad, other.grad)
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("teaching", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("r_drop", [0.0, 2.0])
-@pytest.mark.parametrize("at_a_time", [8 * WORDS, 1 << 20])
-def test_a_lesson_takes_its_share_of_the_label(
-    monkeypatch: pytest.MonkeyPatch,
-    at_a_time: int,
-    r_drop: float,
-    teaching: float,
-    smoothing: float,
-) -> None:
-    monkeypatch.setitem(module._AT_A_TIME, "cpu", at_a_time)
-    features, matrix, bias, labels = layer(100)
-    generator = torch.Generator().manual_seed(1)
-    expected_words = torch.rand(100, WORDS, generator=generator, dtype=torch.float64)
-    shares, words = (8 * expected_words).softmax(-1).topk(5)
-    shares = shares / shares.sum(1, keepdim=True)
-    if r_drop:  # the two rows of a position have one label and one lesson
-        labels, words, shares = (
-            part[::2].repeat_interleave(2, 0) for part in (labels, words, shares)
-        )
-    leaves = (features, matrix, bias)
-    others = [leaf.detach().clone().requires_grad_() for leaf in leaves]
-
-    aims = Aims(labels, smoothing, r_drop, Lesson(words, shares), teaching)
-    loss, plain = linear_loss(features, (matrix, bias), aims)
-    (3 * loss).backward()
-
-    logits = F.linear(*others)
-    wanted = F.one_hot(labels, WORDS).double() * (1 - teaching)
-    wanted = wanted.scatter_add(1, words, teaching * shares)
-    wanted = (1 - smoothing) * wanted + smoothing / WORDS
-    expected = F.cross_entropy(logits, wanted, reduction="sum") * aims.weight
-    if r_drop:
-        one, other = logits[::2].log_softmax(-1), logits[1::2].log_softmax(-1)
-        apart = (one.exp() - other.exp()) * (one - other)  # KL(p|q) + KL(q|p)
-        expected = expected + r_drop / 4 * apart.sum()
-    (3 * expected).backward()
-
-    assert_same(loss, expected)
-    assert_same(plain, F.cross_entropy(logits, labels, reduction="sum") * aims.weight)
-    for leaf, reference in zip(leaves, others, strict=True):
-        assert_same(leaf.grad, reference.grad)
 
 
 def test_linear_loss_holds_for_logits_of_any_size() -> None:
