@@ -46,9 +46,8 @@ def score(
 
     models = [model, *(others or ())]
     translator = mtkit.Translator.load(*models, device=device)
-    corpus = mtkit.open_corpora(corpora)
-    if corpus.tags:  # its sources bring their own
-        translator.tag = ""
+    corpus = mtkit.open_corpora(corpora, tag=translator.tag)
+    translator.tag = ""  # the sources bring it
     total, tokens, written = 0.0, 0, 0
     keep_inputs([output], [*corpus.paths, *(file for each in models for file in each.glob("*"))])
     rows, pairs = tee(numbered(corpus))

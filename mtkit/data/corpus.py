@@ -128,11 +128,14 @@ def open_corpus(name: str, *, streaming: bool = False) -> Corpus:
     return open_corpora([name], streaming=streaming)
 
 
-def open_corpora(names: Sequence[str], *, streaming: bool = False) -> Corpus:
-    """Several corpora as one, in the given order; they must agree in their languages."""
+def open_corpora(names: Sequence[str], *, streaming: bool = False, tag: str = "") -> Corpus:
+    """Several corpora as one, in the given order; they must agree in their languages.
+
+    `tag`, if there is one, stands before the sources of those that bring none of their own.
+    """
     if not names:
         raise DataError("no corpus is named", "name one, for example phrasebook:ko-en")
-    corpus = Corpus([_rows(name, streaming) for name in names])
+    corpus = Corpus([_rows(name, streaming, tag) for name in names])
     if len(names) > 1:
         _ = corpus.languages
     return corpus
@@ -151,8 +154,9 @@ def _only(languages: set[str | None]) -> str | None:
     return languages.pop() if len(languages) == 1 else None
 
 
-def _rows(name: str, streaming: bool) -> Rows:
-    tag, name = split_tag(name)
+def _rows(name: str, streaming: bool, tag: str) -> Rows:
+    own, name = split_tag(name)
+    tag = own or tag
     return Tagged(tag, _untagged(name, streaming)) if tag else _untagged(name, streaming)
 
 

@@ -87,6 +87,15 @@ class RunFolder:
         """Write the recipe down; of a run that goes on, `check` has let pass what it changes."""
         write_text(recipe.to_toml(), self.path / "recipe.toml")
 
+    def keep_search(self, recipe: Recipe) -> bool:
+        """Let the model of an ended run search as the recipe now says; whether that is news."""
+        path = self.path / "recipe.toml"
+        kept = Recipe.load(path)
+        if kept.search == recipe.search:
+            return False
+        write_text(kept.model_copy(update={"search": recipe.search}).to_toml(), path)
+        return True
+
     @property
     def _begun(self) -> bool:
         """Whether the folder holds anything that a recipe has made."""

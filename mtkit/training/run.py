@@ -18,7 +18,6 @@ from mtkit.allocator import keep_freed_memory
 from mtkit.data.corpus import Pair, open_corpora
 from mtkit.data.mixture import Mixture
 from mtkit.data.prepare import Prepared, prepare
-from mtkit.data.tags import with_tag
 from mtkit.errors import NO_ROOM, DataError, ModelError, TrainingError
 from mtkit.models.build import build
 from mtkit.models.seq2seq import Seq2Seq
@@ -116,6 +115,8 @@ class Run:
         folder.check(self.recipe)
         ended = folder.ended(self.recipe)
         if ended is not None:
+            if self.world.leads and folder.keep_search(self.recipe):
+                self._tell(Noted("the model translates by the recipe's new search section"))
             self._tell(ended)
             return self.folder
         self._records = self._open_records() if self.world.leads else []
@@ -163,11 +164,8 @@ class Run:
         """The pairs that are scored at the end. Raises DataError when corpora hold none."""
         if not self.recipe.data.test:
             return []
-        corpus = open_corpora(self.recipe.data.test)
+        corpus = open_corpora(self.recipe.data.test, tag=self.recipe.search.tag)
         pairs = list(corpus)
-        if not corpus.tags:  # else its sources bring their own
-            tag = self.recipe.search.tag
-            pairs = [Pair(with_tag(tag, pair.source), pair.target) for pair in pairs]
         if not pairs:
             raise DataError(
                 f"{corpus.name} has no pair with text on both sides", "name another: --test NAME"
@@ -182,10 +180,18 @@ class Run:
         return [log, TensorBoard()] if self.recipe.training.tensorboard else [log]
 
     def _start(self) -> Parent | None:
-        """The model that the recipe starts from; from here on its tokenizers are the recipe's."""
+        """The model that the recipe starts from; from here on its tokenizers are the recipe's.
+
+        A run that goes on has taken from it what it needs: when it is gone, the run's own model,
+        of the same vocabulary, stands in.
+        """
         if not self.recipe.training.start:
             return None
-        parent = Parent.load(Path(self.recipe.training.start))
+        path = Path(self.recipe.training.start)
+        if not path.exists() and (self.folder / model_dir.CARD).exists():
+            parent = replace(Parent.load(self.folder), path=path)
+        else:
+            parent = Parent.load(path)
         self.recipe = parent.adopt(self.recipe)
         return parent
 

@@ -1,12 +1,14 @@
 """Scores with signatures, of models and of files; data on stdout, talk on stderr."""
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 import mtkit
+from mtkit import Recipe
 from tests.cli.conftest import Call
 
 REFERENCE = "The cat sat on the mat today.\nDogs like to eat their dinner early.\n"
@@ -209,3 +211,19 @@ def test_pairs_with_an_empty_side_are_left_out_counted_and_named(
     assert done.code == 0, done.err
     assert "1 with an empty source" in done.err
     assert "row 2" in done.err
+
+
+def test_score_puts_the_recipes_tag_before_what_has_none(
+    call: Call, model: Path, tmp_path: Path
+) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("the cat\tthe dog\nthe dog\tthe cat\n", encoding="utf-8")
+    tagged = tmp_path / "model"
+    shutil.copytree(model, tagged)
+    recipe = Recipe.load(tagged / "recipe.toml").changed(["search.tag=<2de>"])
+    (tagged / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
+    mixed = call("score", tagged, f"<2ko> {pairs}", pairs)
+    said = call("score", model, f"<2ko> {pairs}", f"<2de> {pairs}")
+    assert mixed.code == said.code == 0, mixed.err
+    assert mixed.out == said.out
+    assert len(set(mixed.out.split())) == 4

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtkit import Recipe, train
+from mtkit import Recipe, Translator, train
 from mtkit.models.seq2seq import Seq2Seq
 from mtkit.symbols import BOS
 from mtkit.training import trainer
@@ -162,3 +162,18 @@ def _log_probability(model: Seq2Seq, source: list[int], target: list[int]) -> fl
     inputs = torch.tensor([[BOS, *target[:-1]]])
     logits = model(torch.tensor([source]), inputs)[0].double()
     return float(logits.log_softmax(-1)[range(len(target)), target].sum())
+
+
+def test_search_of_an_ended_run_may_change_though_nothing_is_tested(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE).changed([UNDUE, "data.test=[]"])
+    run = train(recipe, tmp_path / "run")
+    before, made = (run / "recipe.toml").read_text(), weights(run)
+    events: list[Event] = []
+    train(recipe, run, listeners=[events.append])
+    assert [type(event) for event in events] == [Finished]
+    assert (run / "recipe.toml").read_text() == before
+    train(recipe.changed(["search.beam=7"]), run, listeners=[events.append])
+    assert [type(event) for event in events] == [Finished, Noted, Finished]
+    assert Recipe.load(run / "recipe.toml") == Recipe.parse(before).changed(["search.beam=7"])
+    assert Translator.load(run).options.beam == 7
+    assert same_bits(weights(run), made)

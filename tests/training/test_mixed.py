@@ -95,6 +95,20 @@ def test_default_tag_is_put_before_an_untagged_test_corpus(tmp_path: Path) -> No
     assert texts[0] == texts[1]
 
 
+def test_test_corpora_with_and_without_a_tag_are_scored_together(tmp_path: Path) -> None:
+    """A tag on one of them does not take the recipe's from the other."""
+    names = (["<2ko> ", ""], ["<2ko> ", "<2de> "])
+    texts = []
+    for number, tags in enumerate(names):
+        test = [f"{tag}phrasebook:en-de:test#size=5" for tag in tags]
+        changes = [f"data.test={test}"]
+        run = train(Recipe.parse(RECIPE).changed(changes), tmp_path / str(number))
+        texts.append((run / "test.txt").read_text())
+    assert texts[0] == texts[1]
+    lines = texts[0].splitlines()
+    assert lines[:5] != lines[5:]
+
+
 def test_interrupted_mixture_equals_uninterrupted_mixture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

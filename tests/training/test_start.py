@@ -1,6 +1,7 @@
 """Runs that start from a model that is there."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import load
 
 from mtkit import Recipe, train
 from mtkit.errors import ModelError
-from mtkit.training.events import Event, Noted, Started, Validated
+from mtkit.training.events import Event, Finished, Noted, Started, Validated
 
 RECIPE = """
 [data]
@@ -86,6 +87,23 @@ def test_started_run_learns_and_goes_on_where_it_stopped(parent: Path, tmp_path:
     assert [event.resumed_at for event in events if isinstance(event, Started)] == [None, 2]
     kept = [load((folder / "weights.safetensors").read_bytes()) for folder in (whole, run)]
     assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+
+
+def test_started_run_goes_on_when_its_parent_is_gone(parent: Path, tmp_path: Path) -> None:
+    shutil.copytree(parent, tmp_path / "parent")
+    whole = train(child(parent), tmp_path / "whole")
+    train(child(tmp_path / "parent", "training.updates=2"), tmp_path / "parts")
+    shutil.rmtree(tmp_path / "parent")
+    events: list[Event] = []
+    recipe = child(tmp_path / "parent")
+    run = train(recipe, tmp_path / "parts", listeners=[events.append])
+    assert [event.resumed_at for event in events if isinstance(event, Started)] == [2]
+    told = [event.message for event in events if isinstance(event, Noted)]
+    assert any(f"the weights of {tmp_path / 'parent'} " in message for message in told)
+    kept = [load((folder / "weights.safetensors").read_bytes()) for folder in (whole, run)]
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+    train(recipe, run, listeners=[events.append])
+    assert isinstance(events[-1], Finished)
 
 
 @pytest.mark.parametrize(
