@@ -73,9 +73,11 @@ def orthogonal(matrices: Tensor) -> Tensor:
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-30)
     if x.dtype == torch.float32 and multiplies_bfloat16(x.device):
         x = x.bfloat16()
+    x = x.reshape(-1, *x.shape[-2:])
     a, b, c = _COEFFICIENTS
-    for _ in range(_STEPS):
+    for _ in range(_STEPS):  # a x + (b s + c s s) x with s = x x', each sum within its product
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
-    turned: Tensor = (x if wide else x.mT).to(matrices.dtype)
+        square = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, square, x, beta=a)
+    turned: Tensor = (x if wide else x.mT).reshape(matrices.shape).to(matrices.dtype)
     return turned
