@@ -90,8 +90,7 @@ class RunFolder:
     def keep_search(self, recipe: Recipe) -> bool:
         """Let the model of an ended run search as the recipe now says; whether that is news."""
         path = self.path / "recipe.toml"
-        kept = Recipe.load(path)
-        if kept.search == recipe.search:
+        if not path.exists() or (kept := Recipe.load(path)).search == recipe.search:
             return False
         write_text(kept.model_copy(update={"search": recipe.search}).to_toml(), path)
         return True

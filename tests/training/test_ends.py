@@ -177,3 +177,6 @@ def test_search_of_an_ended_run_may_change_though_nothing_is_tested(tmp_path: Pa
     assert Recipe.load(run / "recipe.toml") == Recipe.parse(before).changed(["search.beam=7"])
     assert Translator.load(run).options.beam == 7
     assert same_bits(weights(run), made)
+    (run / "recipe.toml").unlink()
+    train(recipe, run, listeners=[events.append])
+    assert [type(event) for event in events[3:]] == [Finished], "it has ended all the same"
